@@ -3,7 +3,19 @@
 Nothing here imports from the application. Each module loads when it is first needed.
 """
 
+import sys
+
 VERSION = "1.0.0"
+
+
+def unload(*names):
+    """Forget core modules that are not needed for now, so that their memory can be used. They load again on demand."""
+    package = sys.modules[__name__]
+    for name in names:
+        sys.modules.pop(__name__ + "." + name, None)
+        if hasattr(package, name):
+            delattr(package, name)
+
 
 # One stable code for each kind of refusal: the same in the exception, the report, the CLI's output
 # and the troubleshooting table. A code is never renamed; a new kind of refusal gets a new code.
@@ -20,6 +32,7 @@ REASONS = (
     "digest",  # bytes that are not those that were signed
     "size",  # longer or shorter than signed, or endless
     "expired",  # use-before has passed, or cannot be judged because the clock is unset
+    "clock",  # the clock is not set, so that a time cannot be judged
     "slot",
     "condition",  # another condition of the manifest failed, or a required one is missing
     "component",  # unknown, or not for this way of update

@@ -1,0 +1,65 @@
+"""The device's configuration: what may be set, within which bounds, and what holds where nothing is set."""
+
+from micropython import const
+
+from gatehouse import Refused, cbor
+
+_MAX_TEXT = const(128)
+_MAX_GROUPS = const(4)  # each costs a subscription
+
+# key: (name, least, most, default). For text, least and most are lengths.
+_FIELDS = {
+    1: ("broker", 1, _MAX_TEXT, "localhost"),
+    2: ("port", 1, 65535, 8883),
+    3: ("tls", False, True, True),
+    4: ("base", 0, _MAX_TEXT, ""),
+    5: ("ntp", 0, _MAX_TEXT, "pool.ntp.org"),
+    6: ("ntp_port", 1, 65535, 123),
+    7: ("groups", 0, _MAX_GROUPS, ()),
+    8: ("report_s", 5, 86400, 300),
+    9: ("sensor_s", 1, 86400, 60),
+    10: ("trial_s", 5, 3600, 300),  # a trial that takes longer than an hour to show its health has none
+    11: ("watchdog_ms", 5000, 120000, 30000),  # over the longest blocking step, a TLS handshake on a slow network
+    12: ("keepalive_s", 5, 600, 60),
+}
+
+
+class Config:
+    """One attribute per field, e.g. config.broker, config.report_s (seconds), config.watchdog_ms (milliseconds)."""
+
+    def __init__(self, data=b"\xa0"):
+        """Take the payload of a ["config"] component: a CBOR map {field number: value}, each within its bounds.
+
+        Refused("format") names the first field that is not.
+        """
+        try:
+            given = cbor.loads(data)
+        except ValueError as error:
+            raise Refused("format", "configuration: %s" % error)
+        if not isinstance(given, dict):
+            raise Refused("format", "configuration is not a map")
+        for key in given:
+            if key not in _FIELDS or isinstance(key, bool):
+                raise Refused("format", "configuration has an unknown field %s" % key)
+        for key, (name, least, most, default) in _FIELDS.items():
+            value = given.get(key, default)
+            if key in given:
+                _check(name, value, least, most, default)
+            setattr(self, name, value)
+
+
+def _check(name, value, least, most, default):
+    if isinstance(default, bool):
+        good = isinstance(value, bool)
+    elif isinstance(default, int):
+        good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    elif isinstance(default, str):
+        good = isinstance(value, str) and least <= len(value) <= most
+    else:
+        good = isinstance(value, list) and len(value) <= most
+        for item in value if good else ():
+            # A group is one level of a topic: no separator and no wildcard.
+            if not isinstance(item, str) or not 0 < len(item) <= 32 or "/" in item or "+" in item or "#" in item:
+                good = False
+    if not good:
+        raise Refused("format", "configuration: %s must be within %s..%s" % (name, least, most))

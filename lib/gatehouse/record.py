@@ -1,0 +1,149 @@
+"""The boot record: the one authority over what runs. Its fields and states are in docs/boot.md."""
+
+import binascii
+import os
+
+from micropython import const
+
+from gatehouse import Refused, cbor
+
+PATH = "/state/boot.cbor"
+
+TRIES = const(3)  # so that two power cuts during a trial do not condemn a good release
+QUIET_LIMIT = const(3)  # boots without a sign of health before the core stays alone
+_MAX_FAILED = const(8)  # digests remembered; the install floor keeps older ones out anyway
+_MAX_FILE = const(8192)  # bytes; the largest envelope
+
+
+def load(path, limit=_MAX_FILE):
+    """The bytes of a small file, or None when it is absent or larger than `limit`."""
+    try:
+        if os.stat(path)[6] > limit:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def save(path, data):
+    """Replace a small file by `data` in one atomic step: write new, read back, rename in the same directory.
+
+    OSError when the file system refuses it; then the old file stands. Refused("state") when the flash does not give
+    back what was written.
+    """
+    new = path[: path.rindex(".")] + ".new"
+    with open(new, "wb") as file:
+        file.write(data)
+    if load(new, len(data)) != data:
+        raise Refused("state", "%s does not read back" % new)
+    os.rename(new, path)
+
+
+class Release:
+    """One release in a slot: slot "a" or "b", manifest digest, sequence number, OTA partition or None, configuration."""
+
+    def __init__(self, fields):
+        self.slot, self.digest, self.sequence, self.partition, self.config = fields
+        self.name = self.version = None  # known once the slot has been verified
+
+    def fields(self):
+        return [self.slot, self.digest, self.sequence, self.partition, self.config]
+
+    @property
+    def root(self):
+        return "/slots/" + self.slot
+
+
+class Record:
+    """The boot record in memory. `save()` is the one atomic switch."""
+
+    def __init__(self, data=None, floors=None):
+        """From the file's bytes, or a new one over `floors` (from NVS). ValueError when the bytes are not a record."""
+        self.active = self.trial = self.outcome = None
+        self.tries = self.quiet = 0
+        self.floors = floors or {1: {}, 2: {}, 3: b"", 4: []}
+        if data is None:
+            return
+        if len(data) < 5 or int.from_bytes(data[:4], "big") != binascii.crc32(data[4:]):
+            raise ValueError("boot record: checksum")
+        fields = cbor.loads(data[4:])
+        try:
+            self.active = fields[1] and Release(fields[1])
+            self.trial = fields[2] and Release(fields[2])
+            self.tries, self.quiet, self.floors, self.outcome = fields[3], fields[4], fields[5], fields[6]
+        except (KeyError, TypeError):
+            raise ValueError("boot record: fields")
+
+    def dumps(self):
+        """The file's bytes."""
+        body = cbor.dumps(
+            {
+                1: self.active and self.active.fields(),
+                2: self.trial and self.trial.fields(),
+                3: self.tries,
+                4: self.quiet,
+                5: self.floors,
+                6: self.outcome,
+            }
+        )
+        return binascii.crc32(body).to_bytes(4, "big") + body
+
+    def save(self):
+        """Write the record: the one atomic switch of every change of release."""
+        save(PATH, self.dumps())
+
+    def begin(self):
+        """Rows 1 to 5 of the table: count this boot and choose. Returns "active", "trial", "recovery" or "rebuild"."""
+        self.quiet += 1
+        if self.trial:
+            if self.tries:
+                self.tries -= 1
+                return "trial"
+            self.fail_trial("health")
+        if not self.active:
+            return "rebuild"
+        return "recovery" if self.quiet > QUIET_LIMIT else "active"
+
+    def fail_trial(self, reason):
+        """Row 3 of the table: the trial is over, and its digest is not tried again."""
+        trial = self.trial
+        self.trial = None
+        self.tries = 0
+        self.quiet = 1
+        self.floors[4] = ([digest for digest in self.floors[4] if digest != trial.digest] + [trial.digest])[-_MAX_FAILED:]
+        self.outcome = ["rolled-back", reason, trial.digest, trial.sequence]
+
+    def start_trial(self, release):
+        """The switch of an update: the next boot runs `release` on trial. Saved by the caller."""
+        self.trial = release
+        self.tries = TRIES
+        self.outcome = ["pending-reboot", None, release.digest, release.sequence]
+
+    def confirm_trial(self):
+        """The trial becomes the active release and the floors move. Saved by the caller."""
+        release, before = self.trial, self.active
+        self.active, self.trial, self.tries, self.quiet = release, None, 0, 0
+        floor = self.floors[1].get("app")
+        if floor is None or floor[0] <= release.sequence:
+            self.floors[1]["app"] = [release.sequence, release.digest]
+        if before:
+            self.floors[2]["app"] = max(before.sequence, self.floors[2].get("app", 0))
+        self.floors[3] = release.digest
+        self.floors[4] = [digest for digest in self.floors[4] if digest != release.digest]
+        self.outcome = ["confirmed", None, release.digest, release.sequence]
+
+    def fall_back(self, release, reason):
+        """The active release does not verify: `release`, in the other slot, takes its place. Saved by the caller."""
+        bad = self.active
+        self.active = release
+        self.floors[3] = release.digest
+        self.outcome = ["rolled-back", reason, bad.digest, bad.sequence]
+
+    def merge(self, other):
+        """Take the higher of each floor from `other` (the NVS copy); the record's own failures and digest stand."""
+        for component, floor in other[1].items():
+            if component not in self.floors[1] or self.floors[1][component][0] < floor[0]:
+                self.floors[1][component] = floor
+        for component, sequence in other[2].items():
+            self.floors[2][component] = max(sequence, self.floors[2].get(component, 0))

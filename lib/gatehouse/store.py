@@ -1,0 +1,82 @@
+"""Secrets and counters in NVS: what a factory writes once, and the few numbers that must outlive the file system."""
+
+import errno
+
+import esp32
+from micropython import const
+
+from gatehouse import Refused, cbor, cose
+
+_MAX_BLOB = const(2048)  # bytes; the largest, a DER certificate of a P-256 key, is under 1 KB
+_NOT_FOUND = const(-0x1102)  # ESP_ERR_NVS_NOT_FOUND
+
+
+class Identity:
+    """Who this device is, as the factory wrote it. vendor_id, class_id and device_id are 16-byte UUIDs (RFC 9124)."""
+
+    def __init__(self, data):
+        fields = cbor.loads(data)
+        self.id = fields[1]
+        self.vendor_id = fields[2]
+        self.class_id = fields[3]
+        self.device_id = fields[4]
+        self.model = fields[5]
+        self.hardware = fields[6]
+        self.domain = fields.get(7, "")
+
+
+class Store:
+    """The NVS namespace `gatehouse`. Each put is one NVS write: after a power cut the value is the old or the new one."""
+
+    def __init__(self):
+        self._nvs = esp32.NVS("gatehouse")
+
+    def blob(self, key):
+        """The bytes under `key` (at most 15 characters), or None when there are none."""
+        buffer = bytearray(_MAX_BLOB)
+        try:
+            size = self._nvs.get_blob(key, buffer)
+        except OSError as error:
+            if error.errno in (_NOT_FOUND, errno.ENOENT):
+                return None
+            raise
+        return bytes(memoryview(buffer)[:size])
+
+    def put(self, key, data):
+        """Write `data` under `key`, unless that is what stands there: flash is not worn for nothing."""
+        if self.blob(key) != data:
+            self._nvs.set_blob(key, data)
+            self._nvs.commit()
+
+    def number(self, key):
+        """The 32-bit signed counter under `key`, 0 when there is none."""
+        try:
+            return self._nvs.get_i32(key)
+        except OSError as error:
+            if error.errno in (_NOT_FOUND, errno.ENOENT):
+                return 0
+            raise
+
+    def put_number(self, key, value):
+        """Write the counter under `key`."""
+        self._nvs.set_i32(key, value)
+        self._nvs.commit()
+
+    def required(self, key):
+        """Like blob(), for what a provisioned device always has. Refused("state") when it is missing."""
+        data = self.blob(key)
+        if data is None:
+            raise Refused("state", "NVS has no '%s': provision this device" % key)
+        return data
+
+    def identity(self):
+        """The device's Identity. Refused("state") when it is missing or damaged."""
+        try:
+            return Identity(self.required("identity"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused("state", "NVS identity: %s" % error)
+
+    def derive(self, purpose, role="", client=""):
+        """32 bytes from the device key for one purpose, role and client (HKDF, RFC 5869), ended by a new owner epoch."""
+        info = cbor.dumps(["gatehouse/1", purpose, role, client, self.number("epoch")])
+        return cose.hkdf(self.required("device_key"), info)

@@ -1,0 +1,51 @@
+# Thin names for the commands behind them. Every target brings the environment up to date first (docs/setup.md).
+#   make demo ARGS=--once        make test ARGS="-k cbor"        make PYTHON=python3.12 test        make mutants NAME=x
+
+PYTHON ?= python3
+ARGS ?=
+NAME ?=
+BIN := .venv/bin
+SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON): apt-get install python3 python3-venv" >&2; exit 1; }; \
+	$(PYTHON) tools/setup/environment.py
+# The demo stays with its devices until Ctrl-C where somebody can press it.
+ONCE = $$(test -t 0 && test -t 1 || echo --once)
+
+# Debian puts Mosquitto where only root's PATH looks.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench mutants lock clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## the whole story on this machine, told in the terminal
+	$(SETUP) demo
+	@$(BIN)/gatehouse demo $(ONCE) $(ARGS)
+
+test: ## every test: in MicroPython, of the host tools, of whole devices against Mosquitto
+	$(SETUP) test
+	@$(BIN)/pytest tests $(ARGS)
+
+lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both chip families
+	$(SETUP) lint
+	@$(BIN)/python tools/lint/lint.py
+
+bench: ## what the design aims at, measured
+	$(SETUP) demo
+	@$(BIN)/python -m bench $(ARGS)
+
+mutants: ## take out one defence after the other; every one must turn a test red
+	$(SETUP) test
+	@$(BIN)/python mutants/run.py $(NAME) $(ARGS)
+
+lock: ## newest versions of all packages into tools/setup/lock (needs uv and the network)
+	@tools/setup/lock.sh
+
+clean: ## remove what was built; keep what was downloaded
+	@rm -rf dist demo failed .pytest_cache .ruff_cache .mypy_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name umqtt ! -name typings -exec rm -rf {} +
+
+distclean: clean ## remove the environment and the downloads too
+	@rm -rf .venv build tools/*.egg-info

@@ -1,0 +1,136 @@
+"""Fetch umqtt.simple, the MQTT client that is frozen into stock ESP32 firmware, for the simulated board.
+
+Its sdist on PyPI has no setup.py, so pip cannot install it; `unearth` finds and downloads it, from where the user's
+pip would: the index, links, certificates and proxy of pip's configuration files and PIP_* variables.
+"""
+
+import ast
+import hashlib
+import ssl
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+NAME = "micropython-umqtt.simple"
+VERSION = "1.3.4"
+SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
+MEMBER = f"{NAME}-{VERSION}/umqtt/simple.py"
+MAX_MODULE = 64 * 1024  # simple.py has 6 KB; more would not be it
+
+
+class FetchError(Exception):
+    """umqtt.simple cannot be had; the text is the line for the user."""
+
+
+def parse_pip_config(listing: str) -> dict[str, list[str]]:
+    """Read `pip config list`: option name -> values, of those sections that a download obeys.
+
+    pip lets the environment win over the command's section, and that over [global].
+    """
+    order = ("global", "install", ":env:")
+    found: dict[str, dict[str, list[str]]] = {section: {} for section in order}
+    for line in listing.splitlines():
+        key, _, value = line.partition("=")
+        section, _, option = key.rpartition(".")
+        if section in found:
+            found[section][option] = str(ast.literal_eval(value)).split()
+    merged: dict[str, list[str]] = {}
+    for section in order:
+        merged.update(found[section])
+    return merged
+
+
+def pip_config() -> dict[str, list[str]]:
+    """The user's pip configuration, as pip itself reads it."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    return parse_pip_config(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def sources(config: dict[str, list[str]], default_index: str) -> tuple[list[str], list[str]]:
+    """(index URLs, find-links) that the configuration asks for; `default_index` where it names no index."""
+    links = config.get("find-links", [])
+    if config.get("no-index", ["false"])[0].lower() in ("1", "true", "yes", "on"):
+        return [], links
+    return [*config.get("index-url", [default_index]), *config.get("extra-index-url", [])], links
+
+
+def candidates(config: dict[str, list[str]]) -> Iterable[bytes]:
+    """The bytes of each file that the user's package indexes offer under this name and version.
+
+    Raises FetchError when an index cannot be reached.
+    """
+    import httpx2
+    from unearth import PackageFinder
+    from unearth.errors import UnpackError
+    from unearth.fetchers.sync import PyPIClient
+
+    cert = config.get("cert")
+    trusted = config.get("trusted-host", [])
+    client = PyPIClient(
+        trusted_hosts=trusted,
+        verify=ssl.create_default_context(cafile=cert[0]) if cert else True,
+        proxy=config["proxy"][0] if "proxy" in config else None,
+        follow_redirects=True,
+    )
+    # A finder without sources knows the default index, so no host needs a name here.
+    indexes, links = sources(config, PackageFinder(session=client).sources[0]["url"])
+    finder = PackageFinder(
+        client, index_urls=indexes, find_links=links, trusted_hosts=trusted, no_binary=[NAME], ignore_compatibility=True
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            for package in finder.find_matches(f"{NAME}=={VERSION}"):
+                yield finder.download(package.link, scratch).read_bytes()
+        except (httpx2.HTTPError, UnpackError, OSError) as error:
+            raise FetchError(f"{NAME} {VERSION} cannot be downloaded: {str(error).splitlines()[0]}") from error
+
+
+def module_of(archive: Path) -> bytes:
+    """simple.py out of the sdist. Only this one member is read and nothing is extracted, so no path of it counts.
+
+    Raises FetchError when the member is missing, no regular file, or too long.
+    """
+    with tarfile.open(archive, "r:gz") as tar:
+        try:
+            member = tar.getmember(MEMBER)
+        except KeyError:
+            raise FetchError(f"{archive.name} holds no {MEMBER}") from None
+        file = tar.extractfile(member) if member.isreg() and member.size <= MAX_MODULE else None
+        if file is None:
+            raise FetchError(f"{MEMBER} in {archive.name} is no plain file of at most {MAX_MODULE} bytes")
+        return file.read()
+
+
+def ready(target: Path) -> bool:
+    """Whether `target` holds the module that `fetch` wrote there, unchanged."""
+    stamp, module = target / "stamp", target / "umqtt" / "simple.py"
+    try:
+        return stamp.read_text() == f"{SHA256} {hashlib.sha256(module.read_bytes()).hexdigest()}\n"
+    except OSError:
+        return False
+
+
+def fetch(target: Path, offered: Iterable[bytes] | None = None) -> None:
+    """Write umqtt/simple.py under `target`, from the first offered file that has the pinned SHA-256.
+
+    `offered` is by default what the user's package indexes have. Raises FetchError; then nothing is written.
+    """
+    seen = 0
+    for data in candidates(pip_config()) if offered is None else offered:
+        seen += 1
+        if hashlib.sha256(data).hexdigest() == SHA256:
+            break
+    else:
+        why = f"{seen} offered, none with the pinned SHA-256" if seen else "pip's indexes have none, or are out of reach"
+        raise FetchError(f"{NAME} {VERSION} is not to be had: {why}")
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz") as file:
+        file.write(data)
+        file.flush()
+        module = module_of(Path(file.name))
+    (target / "umqtt").mkdir(exist_ok=True)
+    (target / "umqtt" / "simple.py").write_bytes(module)
+    (target / "stamp").write_text(f"{SHA256} {hashlib.sha256(module).hexdigest()}\n")

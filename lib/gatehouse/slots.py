@@ -73,7 +73,10 @@ class Boot:
         """Record a sign of health, once a boot."""
         if self.mode == "active" and self.record.quiet:
             self.record.quiet = 0
-            self.record.save()
+            try:
+                self.record.save()
+            except OSError as error:
+                self.failure = Refused("full", "boot record: %s" % error)
 
     def confirm(self):
         """The trial has proved its health: it becomes the active release, and the floors move."""
@@ -155,7 +158,13 @@ class Boot:
     def choose(self):
         """Pick the release of this boot: docs/boot.md, "Record x boot". Sets mode and release."""
         way = self.record.begin()
-        self.record.save()  # the first write of every boot
+        try:
+            self.record.save()  # the first write of every boot
+        except OSError as error:
+            # A full flash must not keep a device from starting; a trial that cannot be counted does not run.
+            self.failure = Refused("full", "boot record: %s" % error)
+            if way == "trial":
+                way = "active" if self.record.active else "recovery"
         self.reconcile()
         self.load_anchors()
         if way == "rebuild":

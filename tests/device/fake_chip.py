@@ -1,0 +1,214 @@
+"""A chip for unit tests: LittleFS on NOR flash in RAM, NVS, watchdog and reset, with a power cut at any operation.
+
+`install()` puts `machine`, `esp32` and `network` into sys.modules and mounts /slots and /state. One operation counter
+runs over both file systems and NVS, so that a sweep can cut at each of them.
+"""
+
+import os
+import sys
+
+import vfs
+
+BLOCK = 4096
+
+
+class PowerCut(BaseException):
+    pass
+
+
+class Reset(BaseException):
+    pass
+
+
+class Power:
+    """Counts operations; at number `cut` the operation is done half and the power is gone until `on()`."""
+
+    def __init__(self):
+        self.count = 0
+        self.cut = None
+        self.off = False
+
+    def on(self, cut=None):
+        self.count = 0
+        self.cut = cut
+        self.off = False
+
+    def operation(self):
+        """True when the operation that now begins is to be done half."""
+        if self.off:
+            raise PowerCut
+        self.count += 1
+        if self.count == self.cut:
+            self.off = True
+            return True
+        return False
+
+
+power = Power()
+
+
+class Flash:
+    def __init__(self, blocks):
+        self.data = bytearray(b"\xff" * (blocks * BLOCK))
+        self.blocks = blocks
+
+    def readblocks(self, block, buffer, offset=0):
+        if power.off:
+            raise PowerCut
+        at = block * BLOCK + offset
+        buffer[:] = memoryview(self.data)[at : at + len(buffer)]
+
+    def writeblocks(self, block, buffer, offset=0):
+        half = power.operation()
+        at = block * BLOCK + offset
+        size = len(buffer) // 2 if half else len(buffer)
+        self.data[at : at + size] = memoryview(buffer)[:size]
+        if half:
+            raise PowerCut
+
+    def ioctl(self, request, argument):
+        if request == 4:
+            return self.blocks
+        if request == 5:
+            return BLOCK
+        if request == 6:
+            half = power.operation()
+            at = argument * BLOCK
+            size = BLOCK // 2 if half else BLOCK
+            self.data[at : at + size] = b"\xff" * size
+            if half:
+                raise PowerCut
+        return 0
+
+
+class NVS:
+    store = {}
+
+    def __init__(self, namespace):
+        self.values = NVS.store.setdefault(namespace, {})
+
+    def _get(self, key):
+        if power.off:
+            raise PowerCut
+        if key not in self.values:
+            raise OSError(-0x1102, "ESP_ERR_NVS_NOT_FOUND")
+        return self.values[key]
+
+    def _set(self, key, value):
+        # ESP-IDF's NVS is old or new after a cut; which of both is what the half-done operation decides.
+        if power.operation():
+            if power.count % 2:
+                self.values[key] = value
+            raise PowerCut
+        self.values[key] = value
+
+    def get_blob(self, key, buffer):
+        value = self._get(key)
+        buffer[: len(value)] = value
+        return len(value)
+
+    def set_blob(self, key, value):
+        self._set(key, bytes(value))
+
+    def get_i32(self, key):
+        return self._get(key)
+
+    def set_i32(self, key, value):
+        self._set(key, value)
+
+    def commit(self):
+        pass
+
+
+class WDT:
+    fed = 0
+    timeout = None
+
+    def __init__(self, id=0, timeout=5000):
+        WDT.timeout = timeout
+
+    def feed(self):
+        WDT.fed += 1
+
+
+class _Module:
+    pass
+
+
+devices = {}
+
+
+def install(blocks=64):
+    """Make a new, empty chip."""
+    machine = _Module()
+    machine.WDT = WDT
+    machine.reset_cause = lambda: 1
+
+    def reset():
+        raise Reset
+
+    machine.reset = reset
+    esp32 = _Module()
+    esp32.NVS = NVS
+    NVS.store = {}
+    sys.modules["machine"] = machine
+    sys.modules["esp32"] = esp32
+    sys.modules["network"] = _Module()
+    power.on()
+    for path in ("/slots", "/state"):
+        devices[path] = Flash(blocks if path == "/slots" else 8)
+        vfs.VfsLfs2.mkfs(devices[path], progsize=32, readsize=32)
+    mount()
+    os.mkdir("/slots/a")
+    os.mkdir("/slots/b")
+
+
+def mount():
+    """Mount the flash as a boot would: what was in RAM is forgotten."""
+    for path, device in devices.items():
+        try:
+            vfs.umount(path)
+        except OSError:
+            pass
+        vfs.mount(vfs.VfsLfs2(device, progsize=32, readsize=32), path)
+
+
+def snapshot():
+    """The whole chip as it is, to come back to."""
+    flash = {path: bytes(device.data) for path, device in devices.items()}
+    nvs = {name: dict(values) for name, values in NVS.store.items()}
+    return flash, nvs
+
+
+def restore(saved):
+    """Put a snapshot back and mount it."""
+    flash, nvs = saved
+    for path, device in devices.items():
+        device.data[:] = flash[path]
+    NVS.store = {name: dict(values) for name, values in nvs.items()}
+    power.on()
+    mount()
+
+
+def forget():
+    """Forget the modules of the core, as a reset does."""
+    for name in list(sys.modules):
+        if name == "gatehouse" or name.startswith("gatehouse."):
+            del sys.modules[name]
+
+
+def tree_of(root):
+    """{path: bytes} of all files under `root`."""
+    found = {}
+    stack = [root]
+    while stack:
+        folder = stack.pop()
+        for item in os.ilistdir(folder):
+            path = folder + "/" + item[0]
+            if item[1] & 0x4000:
+                stack.append(path)
+            else:
+                with open(path, "rb") as file:
+                    found[path[len(root) + 1 :]] = file.read()
+    return found
+

@@ -235,5 +235,11 @@ async def _inflate(pack, out, entry, buffer, hasher):
         hasher.update(piece[:count])
         out.write(piece[:count])
         left -= count
-    if stored:
+    before = queue.tell()
+    try:
+        more = plain.readinto(piece[:1])  # the stream must end here, and nothing may follow it
+    except (OSError, EOFError):
+        more = 1
+    waiting -= queue.tell() - before
+    if more or stored or waiting:
         raise Refused("size", "%s is stored longer than it needs" % entry[0])

@@ -75,6 +75,8 @@ def test_malformed_index_is_refused():
         ("format", index([["a.mpy", 1, b"short", 1, 0]])),
         ("format", index([["a.mpy", 1, digest(b""), 2, 0]])),  # raw, but another stored size
         ("format", index([["a.mpy", 1, digest(b""), 1, 7]])),  # unknown encoding
+        ("format", index([["a.mpy", 5, digest(b""), 5, 1]])),  # deflated and no smaller
+        ("format", index([["a.mpy", 0, digest(b""), 0, 1]])),
         ("format", index([["a.mpy", -1, digest(b""), 1, 0]])),
         ("format", index([["a.mpy", 65537, digest(b""), 65537, 0]])),  # over a block and no blocks
         ("format", index([["a.mpy", 65537, digest(b""), 65537, 0, [digest(b"")]]])),  # too few blocks

@@ -1,0 +1,127 @@
+"""A provisioned device on the fake chip, made from the host's real envelopes and packs (tests/cases/device.py)."""
+
+import asyncio
+from binascii import unhexlify
+
+import fake_chip as chip
+from harness import cases
+
+MODULES = ("/slots", "/state")
+
+
+class MemoryPack:
+    """A source whose bytes are in RAM; counts what was read, so that a test can say what was fetched."""
+
+    def __init__(self, data):
+        self.data = data
+        self.at = self.end = 0
+        self.fetched = 0
+        self.ranges = []
+
+    async def open(self, start, end=None):
+        self.at = start
+        self.end = len(self.data) if end is None else min(end, len(self.data))
+        self.ranges.append((start, end))
+
+    async def readinto(self, view):
+        # Short reads, as a socket gives them.
+        count = min(len(view), self.end - self.at, 700)
+        view[:count] = self.data[self.at : self.at + count]
+        self.at += count
+        self.fetched += count
+        return count
+
+    async def skip(self, count):
+        self.at += count
+        self.fetched += count
+
+    async def close(self):
+        pass
+
+
+def made():
+    """The cases, with hex decoded."""
+    return decode(cases("device"))
+
+
+def decode(value):
+    if isinstance(value, dict):
+        return {key: decode(item) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith("hex:"):
+        return unhexlify(value[4:])
+    return value
+
+
+def provision(case, version="1.0.0", slot="a"):
+    """An installed chip that leaves the factory with one release confirmed."""
+    chip.install()
+    chip.forget()
+    nvs = chip.NVS("gatehouse").values
+    for key, value in case["nvs"].items():
+        nvs[key] = value
+    release = case["releases"][version]
+    nvs["floors"] = release["floors"]
+    for name, data in (("trust.suit", case["trust"]), ("config-1.suit", case["config"]), ("boot.cbor", release["record"])):
+        write("/state/" + name, data)
+    put_release(release, "/slots/" + slot)
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def put_release(release, root):
+    """Unpack a release into a slot, manifest included, by the core's own code."""
+    from gatehouse import unpack
+
+    pack = MemoryPack(release["pack"])
+    asyncio.run(unpack.fill(pack, root, None, release["digest"], release["size"], lambda done, total: None))
+    write(root + "/manifest.suit", release["envelope"])
+    return pack
+
+
+def boot():
+    """One boot of the core, as after a reset. Returns its Boot."""
+    chip.forget()
+    chip.mount()
+    from gatehouse import slots
+
+    return slots.boot()
+
+
+def clock(seconds):
+    """Set the clock that the core asks, Unix seconds or None."""
+    import sys
+
+    class Wifi:
+        @staticmethod
+        def now():
+            return seconds
+
+    import gatehouse
+
+    sys.modules["gatehouse.wifi"] = Wifi
+    gatehouse.wifi = Wifi
+
+
+def offer(boot, release, pack=None):
+    """Offer a release to a booted device. Returns (Installer, MemoryPack)."""
+    import sys
+
+    from gatehouse import installer
+
+    pack = pack or MemoryPack(release["pack"])
+
+    class Source:
+        @staticmethod
+        def open_source(uri, base):
+            return pack
+
+    import gatehouse
+
+    sys.modules["gatehouse.source"] = Source
+    gatehouse.source = Source
+    found = installer.Installer(boot)
+    found.due = asyncio.run(found.offer(release["envelope"]))
+    return found, pack

@@ -1,0 +1,165 @@
+"""Filling a slot from a pack: kept, copied, fetched, inflated; and packs that lie."""
+
+import asyncio
+import os
+from binascii import unhexlify
+
+import fake_chip as chip
+from fake_device import MemoryPack
+from harness import cases, raises
+
+from gatehouse import Refused, tree, unpack
+
+HEAP = "8M"  # the flash is in RAM here
+
+
+def fill(case, root="/slots/a", active=None, pack=None):
+    pack = pack or MemoryPack(unhexlify(case["pack"]))
+    seen = []
+    asyncio.run(
+        unpack.fill(pack, root, active, unhexlify(case["digest"]), case["size"], lambda *done: seen.append(done))
+    )
+    pack.progress = seen
+    return pack
+
+
+def check(case, root="/slots/a"):
+    tree.verify(root, unhexlify(case["digest"]), case["size"])
+    found = chip.tree_of(root)
+    found.pop("index.cbor")
+    assert found == {path: unhexlify(data) for path, data in case["files"].items()}
+
+
+def test_raw_and_deflated_packs_fill_a_slot():
+    for name in ("raw", "deflated"):
+        chip.install()
+        case = cases("unpack")[name]
+        pack = fill(case)
+        check(case)
+        assert pack.fetched == len(pack.data), "each byte of the pack once"
+        assert len(pack.ranges) == 1, "a full update is one streamed request"
+        assert pack.progress[0] == (0, 4) and pack.progress[-1] == (4, 4)
+
+
+def test_what_the_slot_has_is_not_fetched_again():
+    chip.install()
+    case = cases("unpack")["raw"]
+    fill(case)
+    assert fill(case).fetched == 0
+    os.remove("/slots/a/pkg/mod.mpy")
+    pack = fill(case)
+    check(case)
+    assert pack.fetched == 5000
+    with open("/slots/a/app.mpy", "r+b") as file:
+        file.write(b"rot")
+    pack = fill(case)
+    check(case)
+    assert pack.fetched == len(case["files"]["app.mpy"]) // 2
+
+
+def test_what_the_running_slot_has_is_copied():
+    chip.install(blocks=128)
+    old, new = cases("unpack")["many"], cases("unpack")["many_changed"]
+    fill(old)
+    pack = fill(new, "/slots/b", "/slots/a")
+    check(new, "/slots/b")
+    check(old)
+    assert pack.fetched <= 4 + new["size"] + 2500, pack.fetched
+    # A file of the running slot that has gone bad is not copied.
+    chip.install(blocks=128)
+    fill(old)
+    with open("/slots/a/f00.mpy", "wb") as file:
+        file.write(b"bad")
+    fill(new, "/slots/b", "/slots/a")
+    check(new, "/slots/b")
+
+
+def test_ranges_are_coalesced():
+    chip.install()
+    case = cases("unpack")["many"]
+    fill(case)
+    for name in ("f03.mpy", "f04.mpy", "f05.mpy", "f30.mpy"):
+        os.remove("/slots/a/" + name)
+    pack = fill(case)
+    check(case)
+    assert len(pack.ranges) == 2, pack.ranges
+    assert pack.ranges[0][1] is not None and pack.ranges[1][1] is not None
+
+
+def test_files_become_folders_and_folders_files():
+    chip.install()
+    fill(cases("unpack")["raw"])
+    fill(cases("unpack")["moved"])
+    check(cases("unpack")["moved"])
+    fill(cases("unpack")["raw"])
+    check(cases("unpack")["raw"])
+
+
+def test_extraneous_files_are_removed():
+    chip.install()
+    os.mkdir("/slots/a/old")
+    os.mkdir("/slots/a/old/older")
+    for path in ("old/older/x.mpy", "old/y.mpy", "z.mpy"):
+        with open("/slots/a/" + path, "wb") as file:
+            file.write(b"x")
+    case = cases("unpack")["raw"]
+    fill(case)
+    check(case)
+
+
+def test_packs_that_lie():
+    made = cases("unpack")
+    chip.install()
+    fill(made["honest"])
+    for name, reason in (
+        ("bomb", "size"),
+        ("short", "digest"),
+        ("cut", "digest"),
+        ("garbage", "digest"),
+        ("padded", "size"),
+        ("other", "digest"),
+    ):
+        chip.install()
+        with raises(Refused, reason):
+            fill(made[name])
+        size = os.stat("/slots/a/a.bin")[6]
+        assert size <= len(made["honest"]["pack"]) * 8, "wrote %d bytes" % size
+
+
+def test_bomb_writes_no_more_than_was_signed():
+    chip.install()
+    made = cases("unpack")
+    fill(made["honest"])
+    honest = os.stat("/slots/a/a.bin")[6]
+    chip.install()
+    with raises(Refused, "size"):
+        fill(made["bomb"])
+    assert os.stat("/slots/a/a.bin")[6] <= honest
+
+
+def test_tampered_and_truncated_packs():
+    case = cases("unpack")["raw"]
+    good = unhexlify(case["pack"])
+    for position, reason in ((0, "size"), (3, "size"), (20, "digest"), (4 + case["size"] + 100, "digest"), (len(good) - 1, "digest")):
+        chip.install()
+        bad = bytearray(good)
+        bad[position] ^= 1
+        with raises(Refused, reason):
+            fill(case, pack=MemoryPack(bytes(bad)))
+    for size in (0, 3, 10, 4 + case["size"], len(good) - 1):
+        chip.install()
+        with raises(Refused, "network"):
+            fill(case, pack=MemoryPack(good[:size]))
+    chip.install()
+    fill(case)
+    check(case)
+
+
+def test_flash_without_room():
+    chip.install(blocks=16)
+    case = cases("unpack")["many"]
+    with raises(Refused, "full"):
+        fill(case)
+    chip.install(blocks=64)
+    fill(case)
+    check(case)

@@ -48,7 +48,12 @@ def install() -> None:
         # Package lists may be missing or old on a fresh machine: then update once and try again.
         for command in (wanted, [*APT, "update"], wanted):
             done = subprocess.run(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
             )
             if command is wanted and done.returncode == 0 and present():
                 return

@@ -106,7 +106,9 @@ def locked(name: str, talk: str, program: str) -> Step:
 
 BASE = (
     locked("base", "installing packages; the first time this takes a minute", "esptool"),
-    Step("project", "installing gatehouse", (Path(ROOT) / "pyproject.toml",), (BIN / "gatehouse").exists, install_project),
+    Step(
+        "project", "installing gatehouse", (Path(ROOT) / "pyproject.toml",), (BIN / "gatehouse").exists, install_project
+    ),
     Step("micropython", "looking for MicroPython", (), (BIN / "micropython").exists, link_micropython),
     Step("umqtt", "fetching umqtt.simple", (), lambda: umqtt_sdist.ready(BUILD / "umqtt"), fetch_umqtt),
 )

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 NAME = "micropython-umqtt.simple"
 VERSION = "1.3.4"
@@ -65,16 +66,18 @@ def candidates(config: dict[str, list[str]]) -> Iterable[bytes]:
     import httpx2
     from unearth import PackageFinder
     from unearth.errors import UnpackError
+    from unearth.fetchers import Fetcher
     from unearth.fetchers.sync import PyPIClient
 
     cert = config.get("cert")
     trusted = config.get("trusted-host", [])
-    client = PyPIClient(
+    connection = PyPIClient(
         trusted_hosts=trusted,
         verify=ssl.create_default_context(cafile=cert[0]) if cert else True,
         proxy=config["proxy"][0] if "proxy" in config else None,
         follow_redirects=True,
     )
+    client = cast(Fetcher, connection)  # its own client does not match its own protocol to the letter
     # A finder without sources knows the default index, so no host needs a name here.
     indexes, links = sources(config, PackageFinder(session=client).sources[0]["url"])
     finder = PackageFinder(
@@ -118,13 +121,17 @@ def fetch(target: Path, offered: Iterable[bytes] | None = None) -> None:
 
     `offered` is by default what the user's package indexes have. Raises FetchError; then nothing is written.
     """
-    seen = 0
+    others = 0
     for data in candidates(pip_config()) if offered is None else offered:
-        seen += 1
         if hashlib.sha256(data).hexdigest() == SHA256:
             break
+        others += 1
     else:
-        why = f"{seen} offered, none with the pinned SHA-256" if seen else "pip's indexes have none, or are out of reach"
+        why = (
+            f"{others} offered, none with the pinned SHA-256"
+            if others
+            else "pip's indexes have none, or are out of reach"
+        )
         raise FetchError(f"{NAME} {VERSION} is not to be had: {why}")
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(suffix=".tar.gz") as file:

@@ -7,6 +7,8 @@ simulated devices by SIGKILL.
 import fake_chip as chip
 import fake_device as device
 
+HEAP = "8M"  # the flash is in RAM here
+
 
 def whole(case, boot):
     """The version that runs, after a check of every byte of its slot against the host's tree."""

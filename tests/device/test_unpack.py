@@ -13,6 +13,16 @@ from gatehouse import Refused, tree, unpack
 HEAP = "8M"  # the flash is in RAM here
 
 
+_packs = []
+
+
+def packs():
+    """The cases, parsed once."""
+    if not _packs:
+        _packs.append(cases("unpack"))
+    return _packs[0]
+
+
 def fill(case, root="/slots/a", active=None, pack=None):
     pack = pack or MemoryPack(unhexlify(case["pack"]))
     seen = []
@@ -33,7 +43,7 @@ def check(case, root="/slots/a"):
 def test_raw_and_deflated_packs_fill_a_slot():
     for name in ("raw", "deflated"):
         chip.install()
-        case = cases("unpack")[name]
+        case = packs()[name]
         pack = fill(case)
         check(case)
         assert pack.fetched == len(pack.data), "each byte of the pack once"
@@ -43,7 +53,7 @@ def test_raw_and_deflated_packs_fill_a_slot():
 
 def test_what_the_slot_has_is_not_fetched_again():
     chip.install()
-    case = cases("unpack")["raw"]
+    case = packs()["raw"]
     fill(case)
     assert fill(case).fetched == 0
     os.remove("/slots/a/pkg/mod.mpy")
@@ -59,7 +69,7 @@ def test_what_the_slot_has_is_not_fetched_again():
 
 def test_what_the_running_slot_has_is_copied():
     chip.install(blocks=128)
-    old, new = cases("unpack")["many"], cases("unpack")["many_changed"]
+    old, new = packs()["many"], packs()["many_changed"]
     fill(old)
     pack = fill(new, "/slots/b", "/slots/a")
     check(new, "/slots/b")
@@ -76,7 +86,7 @@ def test_what_the_running_slot_has_is_copied():
 
 def test_ranges_are_coalesced():
     chip.install()
-    case = cases("unpack")["many"]
+    case = packs()["many"]
     fill(case)
     for name in ("f03.mpy", "f04.mpy", "f05.mpy", "f30.mpy"):
         os.remove("/slots/a/" + name)
@@ -88,11 +98,11 @@ def test_ranges_are_coalesced():
 
 def test_files_become_folders_and_folders_files():
     chip.install()
-    fill(cases("unpack")["raw"])
-    fill(cases("unpack")["moved"])
-    check(cases("unpack")["moved"])
-    fill(cases("unpack")["raw"])
-    check(cases("unpack")["raw"])
+    fill(packs()["raw"])
+    fill(packs()["moved"])
+    check(packs()["moved"])
+    fill(packs()["raw"])
+    check(packs()["raw"])
 
 
 def test_extraneous_files_are_removed():
@@ -102,13 +112,13 @@ def test_extraneous_files_are_removed():
     for path in ("old/older/x.mpy", "old/y.mpy", "z.mpy"):
         with open("/slots/a/" + path, "wb") as file:
             file.write(b"x")
-    case = cases("unpack")["raw"]
+    case = packs()["raw"]
     fill(case)
     check(case)
 
 
 def test_packs_that_lie():
-    made = cases("unpack")
+    made = packs()
     chip.install()
     fill(made["honest"])
     for name, reason in (
@@ -128,7 +138,7 @@ def test_packs_that_lie():
 
 def test_bomb_writes_no_more_than_was_signed():
     chip.install()
-    made = cases("unpack")
+    made = packs()
     fill(made["honest"])
     honest = os.stat("/slots/a/a.bin")[6]
     chip.install()
@@ -138,7 +148,7 @@ def test_bomb_writes_no_more_than_was_signed():
 
 
 def test_tampered_and_truncated_packs():
-    case = cases("unpack")["raw"]
+    case = packs()["raw"]
     good = unhexlify(case["pack"])
     for position, reason in ((0, "size"), (3, "size"), (20, "digest"), (4 + case["size"] + 100, "digest"), (len(good) - 1, "digest")):
         chip.install()
@@ -157,7 +167,7 @@ def test_tampered_and_truncated_packs():
 
 def test_flash_without_room():
     chip.install(blocks=16)
-    case = cases("unpack")["many"]
+    case = packs()["many"]
     with raises(Refused, "full"):
         fill(case)
     chip.install(blocks=64)

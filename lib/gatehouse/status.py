@@ -1,0 +1,229 @@
+"""The report that the core can make alone: what this device is, what it runs, and what happened to it.
+
+An Entity Attestation Token (RFC 9711) in a CBOR Web Token with COSE_Mac0. docs/report.md explains it,
+docs/report.cddl is its exact form. Only this module and the application's `report` write state.
+"""
+
+import gc
+import hashlib
+import os
+import time
+
+from micropython import const
+
+import gatehouse
+from gatehouse import cbor, cose
+
+PROFILE = "tag:gatehouse.example,2026:report-1"
+CORE = "/lib/gatehouse"
+
+# Claims of RFC 8392 and RFC 9711.
+_IAT = const(6)
+_NONCE = const(10)
+_UEID = const(256)
+_OEMID = const(258)
+_HWMODEL = const(259)
+_HWVERSION = const(260)
+_UPTIME = const(261)
+_EAT_PROFILE = const(265)
+_BOOTCOUNT = const(267)
+_BOOTSEED = const(268)
+_SWNAME = const(270)
+_SWVERSION = const(271)
+_MEASUREMENTS = const(273)
+PRIVATE = const(-70001)  # Gatehouse's own map; private use is what lies below -65536 (RFC 8392 section 9.1)
+
+_RANDOM = b"\x01"  # the type byte of a random UEID, RFC 9711 section 4.2.1
+_SEMVER = const(16384)  # version schemes, RFC 9393
+_MEASURED_COMPONENT = const(295)  # content format application/measured-component+cbor, RFC 10013
+_SHA256 = const(1)  # IANA named information hash algorithms, which RFC 10013 uses
+
+# Keys of the private map. 32 and up belong to the application.
+_SLOT = const(1)
+_MODE = const(2)
+_MANIFEST = const(3)
+_SEQUENCE = const(4)
+_RECORD = const(5)
+_FLOORS = const(6)
+_CAUSE = const(7)
+_UPDATE = const(8)
+_REFUSED = const(9)
+_CONFIG = const(10)
+_TRUST = const(11)
+_CORE = const(12)
+_CORE_DIGEST = const(13)
+_HEAP = const(14)
+_FLASH = const(15)
+_COUNTER = const(16)
+HEALTH = const(17)
+_FAILURE = const(18)
+
+_MAX_DETAIL = const(96)  # characters of a free text: a report stays within one TLS record of the link
+_CHUNK = const(512)  # bytes
+_DIRECTORY = const(0x4000)  # the type that os.ilistdir gives a folder
+
+# One report key, counter and measurement for each boot: this module must stay loaded.
+
+_key = None
+_core = None  # the core's digest; b"" where the core has no files of its own
+_component = None  # the measured component of the running slot
+_sent = 0  # reports sealed in this boot
+_uptime_ms = 0
+_seen_ms = time.ticks_ms()
+
+
+def uptime():
+    """Seconds since this module was loaded. Call it at least once in six days, or a wrap of the ticks is lost."""
+    global _uptime_ms, _seen_ms
+    now = time.ticks_ms()
+    _uptime_ms += time.ticks_diff(now, _seen_ms)
+    _seen_ms = now
+    return _uptime_ms // 1000
+
+
+def measure(folder=CORE):
+    """SHA-256 over the files of `folder`: for each in order of its name's UTF-8 bytes, CBOR [name, size] and the content.
+
+    A folder inside counts as [name + "/", 0]; the core has none. None where `folder` is absent: the core is frozen
+    into the firmware image, which is measured as a whole. The digest is what the core says of itself: it shows a
+    mistaken or partial installation, not a core that lies.
+    """
+    try:
+        names = sorted((item[0].encode(), item[1]) for item in os.ilistdir(folder))
+    except OSError:
+        return None
+    hasher = hashlib.sha256()
+    for name, kind in names:
+        name = name.decode()
+        if kind & _DIRECTORY:
+            hasher.update(cbor.dumps([name + "/", 0]))
+        else:
+            hasher.update(cbor.dumps([name, os.stat(folder + "/" + name)[6]]))
+            _hash_file(hasher, folder + "/" + name)
+    return hasher.digest()
+
+
+def _hash_file(hasher, path):
+    buffer = memoryview(bytearray(_CHUNK))
+    with open(path, "rb") as file:
+        while True:
+            count = file.readinto(buffer)
+            if not count:
+                return
+            hasher.update(buffer[:count])
+
+
+def _measured(release):
+    """The measured component (RFC 10013) of the running slot: its digest is the index's, which covers every file."""
+    hasher = hashlib.sha256()
+    _hash_file(hasher, release.root + "/index.cbor")
+    return cbor.dumps({1: [release.name, [release.version, _SEMVER]], 2: [_SHA256, hasher.digest()]})
+
+
+def claims(boot, installer=None, nonce=None):
+    """The claims of a report as a map: {label: value}, see docs/report.cddl.
+
+    `boot` is slots.current with an identity, `installer` the Installer where there is one, `nonce` 8 to 64 bytes that a
+    verifier sent. Raises OSError when the running slot cannot be read.
+    """
+    global _core, _component
+    identity = boot.identity
+    found = {
+        _UEID: _RANDOM + identity.device_id,
+        _OEMID: identity.vendor_id,
+        _HWMODEL: identity.model.encode(),
+        _HWVERSION: [identity.hardware],
+        _UPTIME: uptime(),
+        _EAT_PROFILE: PROFILE,
+        _BOOTCOUNT: boot.boot_count,
+        _BOOTSEED: boot.seed,
+    }
+    now = boot.now()
+    if now is not None:
+        found[_IAT] = now
+    if nonce is not None:
+        found[_NONCE] = nonce
+    release = boot.release
+    if release:
+        if _component is None:
+            _component = _measured(release)
+        found[_SWNAME] = release.name
+        found[_SWVERSION] = [release.version, _SEMVER]
+        found[_MEASUREMENTS] = [[_MEASURED_COMPONENT, _component]]
+    if _core is None:
+        _core = measure() or b""
+    found[PRIVATE] = _private(boot, installer, now)
+    return found
+
+
+def _private(boot, installer, now):
+    release, record = boot.release, boot.record
+    health = []
+    if boot.mode == "recovery":
+        health.append("recovery")
+    if boot.failure:
+        health.append("boot:" + boot.failure.reason)
+    if now is None:
+        health.append("clock")
+    install, lowest = record.floors[1], record.floors[2]
+    floors = {name: [install.get(name, (0,))[0], lowest.get(name, 0)] for name in set(install) | set(lowest)}
+    gc.collect()
+    space = os.statvfs("/")
+    found = {
+        _SLOT: release and release.slot,
+        _MODE: boot.mode,
+        _MANIFEST: release and release.digest,
+        _SEQUENCE: release and release.sequence,
+        _RECORD: [record.tries, record.quiet],
+        _FLOORS: floors,
+        _CAUSE: boot.cause,
+        _CONFIG: [release.config if release else 1],
+        _TRUST: boot.trust and boot.trust.version,
+        _CORE: gatehouse.VERSION,
+        _CORE_DIGEST: _core or None,
+        _HEAP: gc.mem_free(),
+        _FLASH: space[0] * space[3],
+        HEALTH: health,
+    }
+    if boot.failure:
+        found[_FAILURE] = str(boot.failure)[:_MAX_DETAIL]
+    if installer:
+        found[_UPDATE] = _update(installer.state)
+        if installer.refused:
+            found[_REFUSED] = _refusal(installer.refused)
+    return found
+
+
+def _update(state):
+    found = {1: state["state"]}
+    if state["reason"]:
+        found[2] = state["reason"]
+    if state["digest"]:
+        found[3] = state["digest"]
+        found[4] = state["sequence"]
+    if state["detail"]:
+        found[5] = state["detail"][:_MAX_DETAIL]
+    if state["total"]:
+        found[6] = [state["done"], state["total"]]
+    return found
+
+
+def _refusal(refused):
+    found = {1: refused["reason"], 3: refused["digest"], 4: refused["sequence"], 6: refused["count"]}
+    if refused["detail"]:
+        found[5] = refused["detail"][:_MAX_DETAIL]
+    return found
+
+
+def seal(boot, found):
+    """A report from its claims: CWT (tag 61) around COSE_Mac0, `bytes`. Sets the report's counter.
+
+    The key is made for reports only, so that who verifies them holds nothing else of the device. The counter is
+    [boot count, number in this boot]; the boot count was stored before this boot did anything.
+    """
+    global _key, _sent
+    if _key is None:
+        _key = boot.store.derive("report")
+    _sent += 1
+    found[PRIVATE][_COUNTER] = [boot.boot_count, _sent]
+    return cose.CWT + cose.mac0(_key, boot.identity.id.encode(), cbor.dumps(found))

@@ -111,7 +111,8 @@ def test_floor_of_a_component_that_only_one_list_names():
 def test_seal_is_what_the_host_expects():
     from gatehouse import status
 
-    for epoch, expected in zip((0, 3), cases("report")["sealed"]):
+    first, later = cases("report")["sealed"]
+    for epoch, expected in ((0, first), (3, later)):
         boot = fake_boot.Boot()
         boot.store = fake_boot.Store(epoch)
         status._key, status._sent = None, 0

@@ -7,8 +7,6 @@ NAME ?=
 BIN := .venv/bin
 SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON): apt-get install python3 python3-venv" >&2; exit 1; }; \
 	$(PYTHON) tools/setup/environment.py
-# The demo stays with its devices until Ctrl-C where somebody can press it.
-ONCE = $$(test -t 0 && test -t 1 || echo --once)
 
 # Debian puts Mosquitto where only root's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
@@ -21,7 +19,7 @@ help: ## this list
 
 demo: ## the whole story on this machine, told in the terminal
 	$(SETUP) demo
-	@$(BIN)/gatehouse demo $(ONCE) $(ARGS)
+	@test -t 0 && test -t 1 || once=--once; $(BIN)/gatehouse demo $$once $(ARGS) # it stays where somebody can press Ctrl-C
 
 test: ## every test: in MicroPython, of the host tools, of whole devices against Mosquitto
 	$(SETUP) test

@@ -23,7 +23,7 @@ def present() -> bool:
 
 
 @contextlib.contextmanager
-def no_service_start(policy: Path = POLICY) -> Iterator[None]:
+def no_service_start(policy: Path) -> Iterator[None]:
     """Have packages installed without starting their services. A policy of the machine's owner is left as it is."""
     mine = False
     with contextlib.suppress(FileExistsError):
@@ -38,13 +38,13 @@ def no_service_start(policy: Path = POLICY) -> Iterator[None]:
             policy.unlink(missing_ok=True)
 
 
-def install() -> None:
-    """Install Debian's mosquitto as root. Raises InstallError when that is not possible."""
+def install(policy: Path = POLICY) -> None:
+    """Install Debian's mosquitto, which takes root. Raises InstallError when that is not possible."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise InstallError("the tests need Mosquitto: apt-get install mosquitto (as root), then run make test again")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wanted = [*APT, "install", "-y", "--no-install-recommends", "mosquitto"]
-    with no_service_start():
+    with no_service_start(policy):
         # Package lists may be missing or old on a fresh machine: then update once and try again.
         for command in (wanted, [*APT, "update"], wanted):
             done = subprocess.run(

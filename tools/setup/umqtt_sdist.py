@@ -6,6 +6,7 @@ pip would: the index, links, certificates and proxy of pip's configuration files
 
 import ast
 import hashlib
+import io
 import ssl
 import subprocess
 import sys
@@ -91,19 +92,19 @@ def candidates(config: dict[str, list[str]]) -> Iterable[bytes]:
             raise FetchError(f"{NAME} {VERSION} cannot be downloaded: {str(error).splitlines()[0]}") from error
 
 
-def module_of(archive: Path) -> bytes:
-    """simple.py out of the sdist. Only this one member is read and nothing is extracted, so no path of it counts.
+def module_of(archive: bytes) -> bytes:
+    """simple.py out of the sdist. Only this one member is read and nothing is extracted, so no path in it counts.
 
     Raises FetchError when the member is missing, no regular file, or too long.
     """
-    with tarfile.open(archive, "r:gz") as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         try:
             member = tar.getmember(MEMBER)
         except KeyError:
-            raise FetchError(f"{archive.name} holds no {MEMBER}") from None
+            raise FetchError(f"the sdist holds no {MEMBER}") from None
         file = tar.extractfile(member) if member.isreg() and member.size <= MAX_MODULE else None
         if file is None:
-            raise FetchError(f"{MEMBER} in {archive.name} is no plain file of at most {MAX_MODULE} bytes")
+            raise FetchError(f"{MEMBER} in the sdist is no plain file of at most {MAX_MODULE} bytes")
         return file.read()
 
 
@@ -121,23 +122,15 @@ def fetch(target: Path, offered: Iterable[bytes] | None = None) -> None:
 
     `offered` is by default what the user's package indexes have. Raises FetchError; then nothing is written.
     """
-    others = 0
+    seen: list[str] = []
     for data in candidates(pip_config()) if offered is None else offered:
-        if hashlib.sha256(data).hexdigest() == SHA256:
+        seen.append(hashlib.sha256(data).hexdigest())
+        if seen[-1] == SHA256:
             break
-        others += 1
     else:
-        why = (
-            f"{others} offered, none with the pinned SHA-256"
-            if others
-            else "pip's indexes have none, or are out of reach"
-        )
-        raise FetchError(f"{NAME} {VERSION} is not to be had: {why}")
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(suffix=".tar.gz") as file:
-        file.write(data)
-        file.flush()
-        module = module_of(Path(file.name))
-    (target / "umqtt").mkdir(exist_ok=True)
+        what = ", ".join(seen) or "nothing, or none is in reach"
+        raise FetchError(f"no package index offers {NAME} {VERSION} with the pinned SHA-256 (offered: {what})")
+    module = module_of(data)
+    (target / "umqtt").mkdir(parents=True, exist_ok=True)
     (target / "umqtt" / "simple.py").write_bytes(module)
     (target / "stamp").write_text(f"{SHA256} {hashlib.sha256(module).hexdigest()}\n")

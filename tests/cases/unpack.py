@@ -6,6 +6,8 @@ import zlib
 
 import cbor2
 
+VERSION = "1.0.0"  # of the trees made here
+
 
 def deflate(data: bytes) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, -10)
@@ -13,7 +15,7 @@ def deflate(data: bytes) -> bytes:
 
 
 def pack(entries: list, bodies: list[bytes]) -> dict:
-    index = cbor2.dumps({1: 1, 2: "demo", 3: "1.0.0", 4: "1.0.0", 5: 6, 6: entries})
+    index = cbor2.dumps({1: 1, 2: "demo", 3: VERSION, 4: "1.0.0", 5: 6, 6: entries})
     return {
         "pack": len(index).to_bytes(4, "big") + index + b"".join(bodies),
         "digest": hashlib.sha256(index).digest(),

@@ -1,7 +1,8 @@
 """CBOR (RFC 8949), deterministic only: loads() refuses what dumps() would not have written.
 
 The rules are those of section 4.2.1: shortest heads and floats, definite lengths, map keys in bytewise order of
-their encoding and each once. Tags 2 and 3 (section 3.4.3) carry only integers that do not fit 64 bits.
+their encoding and each once. Tags 2 and 3 (section 3.4.3) carry only integers that do not fit 64 bits. Map keys
+are integers, byte or text strings; to Python the keys 1, 1.0 and true would be one.
 """
 
 import struct
@@ -19,7 +20,7 @@ undefined = Simple(23)
 
 
 class Truncated(ValueError):
-    """The buffer ends inside the item: with more bytes it might be a good one."""
+    """The buffer ends inside the item; whether it is a good one only more bytes can tell."""
 
 
 def loads(data, max_depth=MAX_DEPTH):
@@ -27,7 +28,7 @@ def loads(data, max_depth=MAX_DEPTH):
 
     Byte strings come as `bytes`, arrays as `list`, other tags as `Tag`, other simple values as `Simple` or
     `undefined`. Raises ValueError on anything malformed, non-deterministic, trailing or over a limit, and on a map
-    whose keys Python cannot hold (an array or a map) or cannot tell apart (1, 1.0 and true).
+    key of another type.
     """
     if len(data) > MAX_SIZE:
         raise ValueError("over the size limit")
@@ -114,18 +115,17 @@ def _map(buf, count, pos, depth):
     last = b""
     for _ in range(count):
         key, end = _item(buf, pos, depth)
-        encoded = buf[pos:end]
-        if not last < encoded:
+        _check_key(key)
+        if not last < buf[pos:end]:
             raise ValueError("map keys out of order or duplicate")
-        last = encoded
-        value, pos = _item(buf, end, depth)
-        try:
-            items[key] = value
-        except TypeError:
-            raise ValueError("array or map as map key")
-    if len(items) != count:  # such as 1 and true, which are one key to Python
-        raise ValueError("map keys that are equal in Python")
+        last = buf[pos:end]
+        items[key], pos = _item(buf, end, depth)
     return items, pos
+
+
+def _check_key(key):
+    if type(key) not in (int, str, bytes):
+        raise ValueError("map key is no integer or string")
 
 
 def _text(raw):
@@ -206,19 +206,17 @@ def _write(out, obj):
             _write(out, item)
     elif isinstance(obj, dict):
         _head(out, 5, len(obj))
-        for key, value in sorted(((_key(key), value) for key, value in obj.items()), key=lambda pair: pair[0]):
+        pairs = []
+        for key, value in obj.items():
+            _check_key(key)
+            pairs.append((dumps(key), value))
+        for key, value in sorted(pairs, key=lambda pair: pair[0]):
             out.extend(key)
             _write(out, value)
     elif isinstance(obj, float):
         out.extend(_float(obj))
     else:
-        raise TypeError("no CBOR for %s" % type(obj).__name__)
-
-
-def _key(key):
-    if type(key) is tuple:
-        raise ValueError("array or map as map key")
-    return dumps(key)
+        raise TypeError("no CBOR for " + type(obj).__name__)
 
 
 def _head(out, major, argument):
@@ -252,9 +250,14 @@ def _int(out, value):
 
 
 def _float(value):
+    scaled = value * 16777216
+    if scaled and -1024 < scaled < 1024 and scaled == int(scaled):
+        # A half below 2**-14 is a multiple of 2**-24; MicroPython 1.29 packs the upper 512 wrongly.
+        scaled = int(scaled)
+        return b"\xf9" + struct.pack(">H", scaled if scaled > 0 else 0x8000 - scaled)
     # A conversion that loses anything does not compare equal, whatever it made of it; NaN never does.
-    for initial, code in ((0xF9, ">e"), (0xFA, ">f"), (0xFB, ">d")):
+    for initial, code in ((b"\xf9", ">e"), (b"\xfa", ">f"), (b"\xfb", ">d")):
         raw = struct.pack(code, value)
         if struct.unpack(code, raw)[0] == value:
-            return bytes([initial]) + raw
+            return initial + raw
     return b"\xf9\x7e\x00"

@@ -49,7 +49,7 @@ def mac0_open(key, data):
     protected, kid, payload, tag, _ = _open(data, _MAC0)
     if protected != _HMAC_256:
         raise Refused("unsupported", "COSE_Mac0 is not HMAC 256/256")
-    if not isinstance(payload, bytes):
+    if payload is None:
         raise Refused("unsupported", "COSE payload is detached")
     if not equal(tag, _mac(key, payload)):
         raise Refused("signature", "COSE_Mac0")
@@ -65,21 +65,25 @@ def _open(data, tag):
     try:
         message = cbor.loads(data)
         if not isinstance(message, cbor.Tag) or message.tag != tag:
-            raise ValueError("COSE tag %d is missing" % tag)
+            raise ValueError("no COSE tag %d" % tag)
+        if not isinstance(message.value, list) or len(message.value) != 4:
+            raise ValueError("COSE message is no array of four")
         protected, unprotected, payload, proof = message.value
+        if not isinstance(protected, bytes) or not isinstance(proof, bytes):
+            raise ValueError("COSE header or signature is no byte string")
         header = cbor.loads(protected) if protected else {}
         if not isinstance(header, dict) or not isinstance(unprotected, dict):
             raise ValueError("COSE header is no map")
-        if not isinstance(payload, (bytes, type(None))) or not isinstance(proof, bytes):
-            raise ValueError("COSE message")
-    except (ValueError, TypeError) as error:
+        if payload is not None and not isinstance(payload, bytes):
+            raise ValueError("COSE payload is no byte string")
+    except ValueError as error:
         raise Refused("format", str(error))
     if not isinstance(header.get(_ALG), int):
         raise Refused("unsupported", "COSE algorithm is missing or no integer")
     kid = header.get(_KID, unprotected.get(_KID))
     if len(header) + len(unprotected) != 1 + (kid is not None):
         raise Refused("unsupported", "COSE header with more than alg and kid")
-    if not isinstance(kid, (bytes, type(None))):
+    if kid is not None and not isinstance(kid, bytes):
         raise Refused("format", "COSE key id is no byte string")
     return protected, kid, payload, proof, header
 

@@ -60,7 +60,8 @@ class Session:
             if inspect.signature(module.make).parameters:
                 arguments.append(seed.rng(self.config, name))
                 self.random_cases.add(name)
-            target.write_text(json.dumps(module.make(*arguments), default=bytes.hex))
+            # As UTF-8, because MicroPython's json takes an escaped pair of surrogates for two characters.
+            target.write_text(json.dumps(module.make(*arguments), default=bytes.hex, ensure_ascii=False), "utf-8")
         return name in self.random_cases
 
     def folders(self, compiled):
@@ -104,11 +105,11 @@ class DeviceFile(pytest.File):
         except SyntaxError as error:
             raise self.CollectError(f"{self.path}:{error.lineno}: {error.msg}") from None
         constants = _constants(tree, ("HEAP", "HEAPS", "TIMEOUT"))
-        names = sorted(set(_cases_used(tree)))
+        functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        functions = [node for node in functions if node.name.startswith("test_")]
+        for_all = {name for node in tree.body if node not in functions for name in _cases_used(node)}
         seen = {}
-        for node in tree.body:
-            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or not node.name.startswith("test_"):
-                continue
+        for node in functions:
             where = f"{self.path}:{node.lineno}: {node.name}"
             if node.name in seen:
                 raise self.CollectError(f"{where} hides the test of that name in line {seen[node.name]}")
@@ -124,7 +125,7 @@ class DeviceFile(pytest.File):
                 lineno=node.lineno,
                 heap=heap,
                 timeout=constants.get("TIMEOUT", TIMEOUT),
-                cases=names,
+                cases=sorted(for_all.union(_cases_used(node))),
             )
         unknown = set(constants.get("HEAPS", {})) - set(seen)
         if unknown:

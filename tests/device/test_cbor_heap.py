@@ -28,8 +28,8 @@ def test_declared_length_is_not_allocated():
 
 
 def test_nested_declared_lengths():
-    # Each array declares as many items as bytes are left, and holds the next.
-    assert refused(b"\x99\x03\xff" * 8 + bytes(1023))
+    # Each array declares as many items as bytes are left, and holds the next: 56 KiB of lists, if they were made.
+    assert refused(b"\x99\x03\xe8" * 7 + b"\x9f" + bytes(1004))
     assert refused(b"\xc2\x5a\xff\xff\xff\xff" + bytes(9))
 
 

@@ -1,0 +1,1 @@
+"""The flash image of a device: partition table, otadata, NVS, application partitions, LittleFS."""

@@ -1,0 +1,1 @@
+"""Servers that run beside device code, honest and misbehaving."""

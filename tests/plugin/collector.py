@@ -4,12 +4,12 @@ The files are read with `ast` and never imported by CPython.
 """
 
 import ast
-import importlib.util
 import inspect
 import json
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -44,7 +44,8 @@ class Session:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gatehouse-tests-"))
         self.cases = self.folder / "cases"
         self.cases.mkdir()
-        self.random_cases = set()
+        self.random_cases: set[str] = set()
+        self.compiled = False
 
     def make_cases(self, name):
         """Run tests/cases/<name>.py once; True if its cases are random."""
@@ -53,15 +54,13 @@ class Session:
             path = TESTS / "cases" / f"{name}.py"
             if not path.is_file():
                 raise Failed(f"cases({name!r}): there is no {path.relative_to(ROOT)}")
-            spec = importlib.util.spec_from_file_location(f"gatehouse_cases_{name}", path)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            make = runpy.run_path(str(path))["make"]
             arguments = []
-            if inspect.signature(module.make).parameters:
+            if inspect.signature(make).parameters:
                 arguments.append(seed.rng(self.config, name))
                 self.random_cases.add(name)
             # As UTF-8, because MicroPython's json takes an escaped pair of surrogates for two characters.
-            target.write_text(json.dumps(module.make(*arguments), default=bytes.hex, ensure_ascii=False), "utf-8")
+            target.write_text(json.dumps(make(*arguments), default=bytes.hex, ensure_ascii=False), "utf-8")
         return name in self.random_cases
 
     def folders(self, compiled):
@@ -69,9 +68,10 @@ class Session:
         if not compiled:
             return [str(folder) for folder in FOLDERS]
         target = self.folder / "mpy"
-        if not target.exists():
+        if not self.compiled:
             for folder in FOLDERS:
                 interpreter.compile_folder(folder, target / folder.relative_to(ROOT))
+            self.compiled = True
         return [str(target / folder.relative_to(ROOT)) for folder in FOLDERS]
 
     def close(self):
@@ -91,7 +91,7 @@ def pytest_unconfigure(config):
 
 
 def pytest_pycollect_makemodule(module_path, parent):
-    if module_path.parent == TESTS / "device":
+    if module_path.resolve().parent == TESTS / "device":
         return DeviceFile.from_parent(parent, path=module_path)
     return None
 
@@ -108,7 +108,7 @@ class DeviceFile(pytest.File):
         functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
         functions = [node for node in functions if node.name.startswith("test_")]
         for_all = {name for node in tree.body if node not in functions for name in _cases_used(node)}
-        seen = {}
+        seen: dict[str, int] = {}
         for node in functions:
             where = f"{self.path}:{node.lineno}: {node.name}"
             if node.name in seen:
@@ -150,13 +150,8 @@ class DeviceTest(pytest.Item):
         program = interpreter.find()
         self.user_properties.append((PROPERTY, interpreter.version()))
         folders = session.folders(compiled=self.heap is not None)
-        command = [
-            program,
-            *(["-X", f"heapsize={self.heap}"] if self.heap else []),
-            "-m",
-            "run_device",
-        ]
-        command += [self.path.stem, self.name, ".frozen", *folders]
+        heap = ["-X", f"heapsize={self.heap}"] if self.heap else []
+        command = [program, *heap, "-m", "run_device", self.path.stem, self.name, ".frozen", *folders]
         output, why = self._run(session, command, folders[0])
         if SEED_MARK in output:
             self.used_seed = True

@@ -16,7 +16,7 @@ def run(stem, function):
             asyncio.run(result)
     except BaseException as error:  # noqa: BLE001 SystemExit too: a test that ends the program has not passed
         if type(error).__name__ == "Skip":
-            return "skipped " + str(error)
+            return "skipped " + str(error).replace("\n", " ")
         sys.print_exception(error, sys.stdout)
         return "failed"
     return "passed"

@@ -1,0 +1,155 @@
+"""The product's certificate authority: who is who on the broker (TLS, P-256 throughout).
+
+The common name of a certificate is the user on the broker: the id of a device, or the host tools' own name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from . import keys, product, topics
+from .errors import GatehouseError
+
+CA_YEARS = 20  # longer than a device serves; a new authority reaches devices by a signed trust update
+SERVER_DAYS = 825  # the most that common TLS clients accept of a server
+HOST_DAYS = 825
+_BACKDATE = datetime.timedelta(days=1)  # a device's clock may lag behind ours
+
+BROKER_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate with its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def key_der(self) -> bytes:
+        """The private key as MicroPython's TLS takes it: DER, PKCS#8."""
+        return self.key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def cert_der(self) -> bytes:
+        """The certificate as DER."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+
+class Authority:
+    """The certificate authority of a product: its certificate, and its key where that is on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load it from the product's ca/. GatehouseError("key") when certificate or key is missing or not one."""
+        path = folder / "ca.pem"
+        data = product.read(path, "the product's certificate authority; `gatehouse init` makes one")
+        try:
+            self.certificate = x509.load_pem_x509_certificate(data)
+        except ValueError:
+            raise GatehouseError(f"{path} is not a certificate in PEM", "key") from None
+        self._key = keys.load(folder / "ca-key.pem").private
+
+    def issue(self, name: str, names: Sequence[str] = (), days: int | None = None, server: bool = False) -> Issued:
+        """A new key and its certificate for `name`; `names` are host names and addresses of a server.
+
+        Without `days` it is valid as long as the authority: a device in a wall is not visited to renew it.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = _now()
+        end = self.certificate.not_valid_after_utc
+        if days is not None:
+            end = min(end, now + datetime.timedelta(days=days))
+        usage = [ExtendedKeyUsageOID.SERVER_AUTH] if server else [ExtendedKeyUsageOID.CLIENT_AUTH]
+        issuer = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = (
+            _builder(name, self.certificate.subject, key, now, end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
+        )
+        if names:
+            alternatives = x509.SubjectAlternativeName([_general(one) for one in names])
+            builder = builder.add_extension(alternatives, critical=False)
+        return Issued(builder.sign(self._key, hashes.SHA256()), key)
+
+
+def create(folder: Path, name: str) -> list[Path]:
+    """A new authority called `name` in `folder`, with the certificates of the broker and of the host tools.
+
+    Returns the files written. Nothing is overwritten.
+    """
+    product.make_folder(folder, secret=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = _now()
+    end = now.replace(year=now.year + CA_YEARS, day=min(now.day, 28))
+    title = f"{name} CA"
+    certificate = (
+        _builder(title, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)]), key, now, end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    made = _save(folder, "ca", Issued(certificate, key))
+    authority = Authority(folder)
+    made += _save(folder, "broker", authority.issue("broker", BROKER_NAMES, SERVER_DAYS, server=True))
+    made += _save(folder, "host", authority.issue(topics.HOST, days=HOST_DAYS))
+    return made
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    """A certificate in PEM."""
+    try:
+        return x509.load_pem_x509_certificate(product.read(path))
+    except ValueError:
+        raise GatehouseError(f"{path} is not a certificate in PEM", "key") from None
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime.datetime, end: datetime.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(**wanted: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: wanted.get(name, False) for name in names})
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _save(folder: Path, name: str, issued: Issued) -> list[Path]:
+    certificate, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    keys.save(keys.Signer(issued.key), key)
+    product.write_new(certificate, issued.certificate.public_bytes(serialization.Encoding.PEM))
+    return [certificate, key]

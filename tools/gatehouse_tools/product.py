@@ -1,0 +1,317 @@
+"""A product: one folder with its settings, keys, certificates, releases and devices."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import tomllib
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import core, keys, suit
+from .errors import GatehouseError, UsageError
+from .image import partitions
+
+FILE = "product.toml"
+ENVIRONMENT = "GATEHOUSE_PRODUCT"
+ROLES = ("root", "release", "operator")
+BASE_URL = "http://localhost:8080/"
+BROKER_PORT = 8883
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")  # leads file names and goes into the index, whose limit is 32
+_DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
+_VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
+_SUPPORT_YEARS = 5  # the least that the EU Cyber Resilience Act asks for
+
+_TEMPLATE = """\
+# A Gatehouse product. Nothing here is secret: keep this file under version control.
+
+[product]
+name = {name}
+domain = {domain}  # the vendor's; with a board's model it makes vendor id and class id, so never change it
+boards = {boards}  # folders of boards/; the first is the default
+hardware = "1"  # hardware version that devices report
+support_from = {today}
+support_until = {until}  # until when security updates are promised; publish it
+security_contact = {contact}
+# firmware = "../firmware"  # the application's source, relative to this file; the reference application when left out
+
+[release]
+core = {core}  # least version of the trusted core that the application needs
+
+[device]  # what `gatehouse provision` writes into new devices
+broker = "localhost"
+port = {port}
+base_url = {base_url}  # where the packs of dist/ are served
+ntp = "pool.ntp.org"
+groups = ["all"]
+"""
+
+_IGNORE = """\
+# Secrets: private keys, and devices with theirs. What is signed for the public is in dist/.
+/keys/
+/ca/*-key.pem
+/devices/*/flash.bin
+/devices/*/secrets.json
+/dist/
+"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One folder of boards/: what a device of this kind is. `data` is the whole board.toml."""
+
+    name: str
+    folder: Path
+    model: str
+    flash_size: int
+    data: dict[str, Any] = field(repr=False)
+
+    def partitions(self) -> list[partitions.Partition]:
+        """Its partition table, checked."""
+        return partitions.load(self.folder / self.data.get("partitions", "partitions.csv"), self.flash_size)
+
+
+class Product:
+    """An existing product folder. Attributes are the settings of product.toml."""
+
+    def __init__(self, root: Path) -> None:
+        """Read the folder's product.toml. GatehouseError names the setting that is wrong."""
+        self.root = root
+        self.data = _toml(root / FILE)
+        product = _table(self.data, "product", root / FILE)
+        self.device = _table(self.data, "device", root / FILE)
+        self.name = check_name(_text(product, "name", root / FILE))
+        self.domain = check_domain(_text(product, "domain", root / FILE))
+        self.hardware = str(product.get("hardware", "1"))
+        boards = product.get("boards")
+        if not isinstance(boards, list) or not boards or not all(isinstance(item, str) for item in boards):
+            raise GatehouseError(f'{root / FILE}: boards must be a list of names such as ["unix"]')
+        self.boards: list[str] = boards
+        self.needs_core = str(_table(self.data, "release", root / FILE).get("core", core.version()))
+        self.firmware = (root / product["firmware"]).resolve() if "firmware" in product else core.source("firmware")
+        self.keys, self.ca = root / "keys", root / "ca"
+        self.dist, self.devices = root / "dist", root / "devices"
+
+    @property
+    def vendor_id(self) -> uuid.UUID:
+        """The vendor id: from the vendor's domain."""
+        return suit.vendor_uuid(self.domain)
+
+    def class_id(self, board: Board) -> uuid.UUID:
+        """The class id of one board: from the vendor id and the board's model."""
+        return suit.class_uuid(self.domain, board.model)
+
+    def board(self, name: str | None = None) -> Board:
+        """One of the product's boards, the first when no name is given. UsageError for one that it does not have."""
+        name = name or self.boards[0]
+        if name not in self.boards:
+            raise UsageError(f"{self.name} has no board {name!r}; boards in {FILE}: {', '.join(self.boards)}")
+        return load_board(name, self.root)
+
+    def signer(self, role: str) -> keys.Signer:
+        """The private key of a role: root, release or operator. GatehouseError("key") when it is not there."""
+        return keys.load(self.keys / f"{role}.pem")
+
+    def public_keys(self) -> dict[str, keys.PublicKey]:
+        """The product's public keys by role; those whose file is not on this machine are left out."""
+        found = {role: self.keys / f"{role}.pem" for role in ROLES}
+        return {role: keys.load_public(path) for role, path in found.items() if path.exists()}
+
+    def device_folders(self) -> list[Path]:
+        """The folder of each provisioned device, by name."""
+        return sorted(path.parent for path in self.devices.glob("*/device.json"))
+
+    def device_facts(self, device: str) -> dict[str, Any]:
+        """device.json of one device. GatehouseError says which devices there are."""
+        path = self.devices / device / "device.json"
+        if not path.is_file():
+            known = [folder.name for folder in self.device_folders()]
+            told = f"known: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}" if known else "there is none yet"
+            raise GatehouseError(f"{self.name} has no device {device!r} ({told}); `gatehouse provision` makes one")
+        return read_json(path)
+
+    def releases(self) -> list[dict[str, Any]]:
+        """What was signed here, oldest first: version, sequence, digest, board, file."""
+        path = self.root / "releases.json"
+        found = read_json(path).get("releases") if path.exists() else []
+        if not isinstance(found, list) or not all(isinstance(item.get("sequence"), int) for item in found):
+            raise GatehouseError(f"{path} is damaged: restore it, or the next sequence number may be one that was used")
+        return found
+
+    def last_sequence(self) -> int:
+        """The highest sequence number signed here, 0 before the first."""
+        return max((item["sequence"] for item in self.releases()), default=0)
+
+    def record_release(self, facts: dict[str, Any]) -> None:
+        """Remember a release, before anyone can have it."""
+        write(self.root / "releases.json", json_bytes({"releases": [*self.releases(), facts]}))
+
+
+def find(option: str | Path | None = None) -> Product:
+    """The product of --product, else of GATEHOUSE_PRODUCT, else of the nearest folder upwards. UsageError if none."""
+    named = option or os.environ.get(ENVIRONMENT)
+    if named:
+        root = Path(named)
+        if not (root / FILE).is_file():
+            told = f"{root}{'' if option else f' (from {ENVIRONMENT})'} is not a product folder: it has no {FILE}"
+            raise UsageError(f"{told}; make one: gatehouse init {root}")
+        return Product(root.resolve())
+    here = Path.cwd()
+    for root in (here, *here.parents):
+        if (root / FILE).is_file():
+            return Product(root)
+    raise UsageError(f"no {FILE} here or above {here}: give --product DIR, or make a product: gatehouse init DIR")
+
+
+def load_board(name: str, root: Path | None = None) -> Board:
+    """A board of the product folder `root`, else of the checkout. UsageError says which boards there are."""
+    places = [root / "boards"] if root else []
+    places.append(core.source("boards"))
+    for place in places:
+        path = place / name / "board.toml"
+        if re.fullmatch(r"[\w-]+", name) and path.is_file():
+            data = _toml(path)
+            size = data.get("flash_size")
+            if not isinstance(size, int) or size <= 0 or size % 4096:
+                raise GatehouseError(f"{path}: flash_size must be the bytes of flash, a multiple of 4096")
+            return Board(name, path.parent, _text(data, "model", path), size, data)
+    known = sorted({path.parent.name for place in places for path in place.glob("*/board.toml")})
+    raise UsageError(f"there is no board {name!r}; boards: {', '.join(known) or 'none'}")
+
+
+def create(root: Path, name: str, domain: str, boards: list[str], contact: str | None = None) -> list[Path]:
+    """Make the folder of a new product: settings and signing keys. Returns what was written, in order.
+
+    GatehouseError when the folder is not empty or cannot be written; what is there is never touched.
+    """
+    check_name(name)
+    check_domain(domain)
+    for board in boards:
+        load_board(board, root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise GatehouseError(f"{root} is not an empty folder: a product is never made over something; choose another")
+    today = datetime.datetime.now(datetime.UTC).date()
+    settings = _TEMPLATE.format(
+        name=json.dumps(name),
+        domain=json.dumps(domain),
+        boards=json.dumps(boards),
+        today=json.dumps(today.isoformat()),
+        until=json.dumps(f"{today.year + _SUPPORT_YEARS}-{today.month:02}"),
+        contact=json.dumps(contact or f"security@{domain}"),
+        core=json.dumps(core.version()),
+        port=BROKER_PORT,
+        base_url=json.dumps(BASE_URL),
+    )
+    made = [root / FILE, root / ".gitignore", *(root / "keys" / f"{role}.pem" for role in ROLES)]
+    make_folder(root)
+    write_new(made[0], settings.encode())
+    write_new(made[1], _IGNORE.encode())
+    make_folder(root / "keys", secret=True)
+    for path in made[2:]:
+        keys.save(keys.generate(), path)
+    for folder in ("dist", "devices"):
+        make_folder(root / folder)
+    return made
+
+
+def check_name(name: str) -> str:
+    """`name` when it can be a product's. UsageError otherwise."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"product name {name!r}: lower-case letters, digits and '-', at most 24 characters")
+    return name
+
+
+def check_domain(domain: str) -> str:
+    """`domain` when it is a domain name. UsageError otherwise."""
+    if not _DOMAIN.fullmatch(domain):
+        raise UsageError(f"vendor domain {domain!r} is not a domain name such as example.com")
+    return domain
+
+
+def check_version(version: str) -> str:
+    """`version` when it is X.Y.Z. UsageError otherwise."""
+    if not _VERSION.fullmatch(version):
+        raise UsageError(f"version {version!r} is not three numbers such as 1.2.0, none with a leading zero")
+    return version
+
+
+def make_folder(path: Path, secret: bool = False) -> None:
+    """Make a folder and those above it. GatehouseError when that cannot be done."""
+    try:
+        path.mkdir(mode=0o700 if secret else 0o777, parents=True, exist_ok=True)
+    except OSError as error:
+        raise GatehouseError(f"{path}: {error.strerror}; choose a place that can be written") from None
+
+
+def write_new(path: Path, data: bytes, secret: bool = False) -> None:
+    """Write a file that is not there yet; `secret` keeps others from reading it. GatehouseError if it is there."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o666)
+        with open(handle, "wb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise GatehouseError(f"{path} exists already, and is not overwritten") from None
+    except OSError as error:
+        raise GatehouseError(f"{path}: {error.strerror}") from None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write or replace a file in one step: after a crash it is the old or the new one."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    except OSError as error:
+        raise GatehouseError(f"{path}: {error.strerror}") from None
+
+
+def read(path: Path, what: str = "") -> bytes:
+    """A file's bytes. GatehouseError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise GatehouseError(f"{path} is a folder; give a file") from None
+    except OSError as error:
+        raise GatehouseError(f"{path}: {error.strerror}{what and f'; {what}'}") from None
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as JSON for people and programs, one setting a line."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object."""
+    try:
+        value = json.loads(read(path))
+    except ValueError:
+        raise GatehouseError(f"{path} is not readable JSON: restore it") from None
+    if not isinstance(value, dict):
+        raise GatehouseError(f"{path} is not a JSON object: restore it")
+    return value
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read(path).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GatehouseError(f"{path}: {error}") from None
+
+
+def _table(data: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise GatehouseError(f"{path}: [{name}] must be a table")
+    return table
+
+
+def _text(table: dict[str, Any], name: str, path: Path) -> str:
+    value = table.get(name)
+    if not isinstance(value, str) or not value:
+        raise GatehouseError(f"{path}: {name} is missing, or not a text")
+    return value

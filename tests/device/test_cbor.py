@@ -361,7 +361,8 @@ def test_truncated_only_where_the_buffer_ends():
         except ValueError as error:
             return type(error)
 
-    for text in ("", "18", "8201", "6261", "a101", "c2", "9903e8"):
+    # 82ff and a2f4 announce more than is there, which is told before an item is looked at
+    for text in ("", "18", "8201", "6261", "a101", "c2", "9903e8", "82ff", "a2f400"):
         assert kind(bytes.fromhex(text)) is cbor.Truncated, text
     for text in ("1c", "82ff00", "82f818", "a202000100", "9a0001000000", "9b0000000100000000"):
         assert kind(bytes.fromhex(text)) is ValueError, text

@@ -4,7 +4,6 @@ import asyncio
 from binascii import unhexlify
 
 import fake_chip as chip
-from harness import cases
 
 MODULES = ("/slots", "/state")
 
@@ -39,12 +38,8 @@ class MemoryPack:
         pass
 
 
-def made():
-    """The cases, with hex decoded."""
-    return decode(cases("device"))
-
-
 def decode(value):
+    """What cases("device") gave, with its "hex:..." texts as bytes."""
     if isinstance(value, dict):
         return {key: decode(item) for key, item in value.items()}
     if isinstance(value, str) and value.startswith("hex:"):

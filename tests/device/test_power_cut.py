@@ -6,6 +6,7 @@ simulated devices by SIGKILL.
 
 import fake_chip as chip
 import fake_device as device
+from harness import cases
 
 HEAP = "8M"  # the flash is in RAM here
 
@@ -51,7 +52,7 @@ def take(case, version):
 
 
 def test_cut_during_install():
-    case = device.made()
+    case = device.decode(cases("device"))
     device.provision(case)
     new = case["releases"]["1.1.0"]
     fetched = []
@@ -77,7 +78,7 @@ def test_cut_during_install():
 
 
 def test_cut_during_trial_and_confirm():
-    case = device.made()
+    case = device.decode(cases("device"))
     device.provision(case)
     take(case, "1.1.0")
 
@@ -96,7 +97,7 @@ def test_cut_during_trial_and_confirm():
 
 
 def test_cut_during_roll_back():
-    case = device.made()
+    case = device.decode(cases("device"))
     device.provision(case)
     take(case, "1.1.0")
     for _ in range(3):
@@ -113,7 +114,7 @@ def test_cut_during_roll_back():
 
 
 def test_second_cut_during_the_recovery_from_the_first():
-    case = device.made()
+    case = device.decode(cases("device"))
     device.provision(case)
 
     def after(boot, cut):
@@ -135,7 +136,7 @@ def test_second_cut_during_the_recovery_from_the_first():
 
 
 def test_cut_during_sign_of_health():
-    case = device.made()
+    case = device.decode(cases("device"))
     device.provision(case)
 
     def act():

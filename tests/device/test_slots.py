@@ -4,13 +4,13 @@ import os
 
 import fake_chip as chip
 import fake_device as device
-from harness import raises
+from harness import cases, raises
 
 HEAP = "8M"  # the flash is in RAM here
 
 
 def start(version="1.0.0"):
-    case = device.made()
+    case = device.decode(cases("device"))
     device.provision(case, version)
     return case
 

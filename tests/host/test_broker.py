@@ -1,0 +1,441 @@
+"""What each broker lets through. Every refusal is asserted on what is delivered, not on what the broker answers."""
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+import paho.mqtt.client as paho
+import pytest
+from pki import Authority
+
+from gatehouse_tools import broker as module
+from gatehouse_tools import topics
+from gatehouse_tools.broker import Broker
+from gatehouse_tools.errors import GatehouseError, UsageError
+
+WAIT = 10.0
+
+
+class Client:
+    """A connected client; `get()` gives the next (topic, payload) delivered to it."""
+
+    def __init__(self, broker, authority, name, client_id=None, *, clean=True, will=None, transport="tcp"):
+        port = broker.websockets if transport == "websockets" else broker.port
+        self._messages = queue.Queue()
+        self.gone = False
+        self._client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2,
+            client_id=client_id or f"{name}-test",
+            clean_session=clean,
+            protocol=paho.MQTTv311,
+            transport=transport,
+        )
+        self._client.on_message = lambda _, __, message: self._messages.put((message.topic, message.payload))
+        self._subscribed, self._connected = queue.Queue(), queue.Queue()
+        self._client.on_connect = lambda _, __, ___, reason, ____: self._connected.put(reason)
+        self._client.on_subscribe = lambda _, __, ___, reasons, ____: self._subscribed.put(reasons)
+        self._client.on_disconnect = self._on_disconnect
+        cert, key = authority.issue(name) if name else (None, None)
+        self._client.tls_set(str(authority.ca), str(cert) if cert else None, str(key) if key else None)
+        if will:
+            self._client.will_set(*will)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        reason = self._connected.get(timeout=WAIT)
+        if reason.is_failure or self.gone:
+            self.close()
+            raise ConnectionRefusedError(str(reason))
+
+    def _on_disconnect(self, _client, _userdata, _flags, reason, _properties):
+        self.gone = True
+        self._connected.put(reason)
+
+    def subscribe(self, *filters):
+        for filter_ in filters:
+            self._client.subscribe(filter_, 1)
+            self._subscribed.get(timeout=WAIT)
+
+    def publish(self, topic, payload, *, retain=False):
+        self._client.publish(topic, payload, 1, retain).wait_for_publish(WAIT)
+
+    def get(self):
+        return self._messages.get(timeout=WAIT)
+
+    def cut(self):
+        """Lose the connection without a word, as a device that loses power."""
+        self._client.loop_stop()
+        self._client.socket().close()
+
+    def close(self):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module", params=["mosquitto", "amqtt"])
+def broker(request, tmp_path_factory, authority):
+    folder = tmp_path_factory.mktemp(request.param)
+    with Broker(folder, authority.ca, *authority.broker, kind=request.param, websockets=0) as running:
+        yield running
+
+
+@pytest.fixture
+def host(broker, authority):
+    """The host tools' connection, reading everything, with what earlier tests retained taken away."""
+    with Client(broker, authority, "host") as client:
+        client.subscribe("gatehouse/#")
+        client.publish("gatehouse/gh-1/reply", b"mark")
+        retained = []
+        while (message := client.get()) != ("gatehouse/gh-1/reply", b"mark"):
+            retained.append(message[0])
+        for topic in retained:
+            client.publish(topic, b"", retain=True)
+            assert client.get() == (topic, b"")
+        yield client
+
+
+def test_device_publishes_its_own_topics(broker, authority, host):
+    with Client(broker, authority, "gh-1") as device:
+        for row in ("status", "report", "summary", "sensor", "journal", "reply"):
+            topic = topics.topic(row, id="gh-1")
+            device.publish(topic, row.encode())
+            assert host.get() == (topic, row.encode())
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "gatehouse/gh-2/report",
+        "gatehouse/gh-2/status",
+        "gatehouse/gh-1/offer",
+        "gatehouse/gh-1/command",
+        "gatehouse/gh-1/more/report",
+        "gatehouse/group/all/offer",
+        "gatehouse/block/00/1",
+        "gatehouse",
+    ],
+)
+@pytest.mark.parametrize("retain", [False, True])
+def test_device_publishes_nothing_else(broker, authority, host, topic, retain):
+    with Client(broker, authority, "gh-1") as device:
+        device.publish(topic, b"forged", retain=retain)
+        device.publish("gatehouse/gh-1/report", b"own")
+        assert host.get() == ("gatehouse/gh-1/report", b"own")
+    with Client(broker, authority, "host", "later") as later:
+        later.subscribe("gatehouse/#")
+        later.publish("gatehouse/gh-1/reply", b"end")
+        assert later.get() == ("gatehouse/gh-1/reply", b"end")  # nothing was retained either
+
+
+def test_device_reads_what_is_meant_for_it(broker, authority, host):
+    with Client(broker, authority, "gh-1") as device:
+        wanted = ["gatehouse/gh-1/offer", "gatehouse/gh-1/command", "gatehouse/group/all/offer", "gatehouse/block/0a/7"]
+        device.subscribe(*wanted)
+        for topic in wanted:
+            host.publish(topic, topic.encode())
+            assert device.get() == (topic, topic.encode())
+
+
+def test_offer_is_retained_until_it_is_taken_away(broker, authority, host):
+    host.publish("gatehouse/gh-1/offer", b"envelope", retain=True)
+    for expected in (b"envelope", b"envelope"):
+        with Client(broker, authority, "gh-1") as device:
+            device.subscribe("gatehouse/gh-1/offer")
+            assert device.get() == ("gatehouse/gh-1/offer", expected)
+    host.publish("gatehouse/gh-1/offer", b"", retain=True)
+    with Client(broker, authority, "gh-1") as device:
+        device.subscribe("gatehouse/gh-1/offer", "gatehouse/gh-1/command")
+        host.publish("gatehouse/gh-1/command", b"end")
+        assert device.get() == ("gatehouse/gh-1/command", b"end")
+
+
+@pytest.mark.parametrize("filter_", ["#", "gatehouse/#", "gatehouse/+/report", "+/+/report", "gatehouse/gh-2/offer"])
+def test_device_reads_nothing_else(broker, authority, host, filter_):
+    host.publish("gatehouse/gh-2/report", b"retained", retain=True)
+    host.publish("gatehouse/gh-2/offer", b"retained", retain=True)
+    with Client(broker, authority, "gh-1") as device:
+        device.subscribe(filter_, "gatehouse/gh-1/command")
+        host.publish("gatehouse/gh-2/report", b"live")
+        host.publish("gatehouse/gh-2/offer", b"live")
+        host.publish("gatehouse/gh-1/command", b"end")
+        assert device.get() == ("gatehouse/gh-1/command", b"end")
+
+
+def test_nothing_comes_unasked(broker, authority, host):
+    """The retained messages of others' subscriptions are not for a client that connects."""
+    host.publish("gatehouse/gh-2/report", b"retained", retain=True)
+    with Client(broker, authority, "gh-1") as device:
+        device.subscribe("gatehouse/gh-1/command")
+        host.publish("gatehouse/gh-1/command", b"end")
+        assert device.get() == ("gatehouse/gh-1/command", b"end")
+
+
+def test_last_will(broker, authority, host):
+    device = Client(broker, authority, "gh-1", will=("gatehouse/gh-1/status", b"offline", 1, True))
+    device.publish("gatehouse/gh-1/status", b"online", retain=True)
+    assert host.get() == ("gatehouse/gh-1/status", b"online")
+    device.cut()
+    assert host.get() == ("gatehouse/gh-1/status", b"offline")
+
+
+def test_last_will_for_another_device(broker, authority, host):
+    try:
+        device = Client(broker, authority, "gh-1", will=("gatehouse/gh-2/status", b"offline", 1, True))
+        device.cut()
+    except ConnectionRefusedError:
+        pass  # amqtt does not even let it in
+    with Client(broker, authority, "gh-2") as other:
+        # Take as long as its honest twin: the will of a client that was cut off after the other one.
+        twin = Client(broker, authority, "gh-3", will=("gatehouse/gh-3/status", b"offline", 1, False))
+        twin.cut()
+        assert host.get() == ("gatehouse/gh-3/status", b"offline")
+        other.publish("gatehouse/gh-2/status", b"online")
+        assert host.get() == ("gatehouse/gh-2/status", b"online")
+
+
+def test_session_belongs_to_its_certificate(broker, authority, host):
+    """Another's client id gives nobody another's name, topics or queued messages."""
+    with Client(broker, authority, "gh-1", "gh-1", clean=False) as device:
+        device.subscribe("gatehouse/gh-1/offer", "gatehouse/gh-1/command")
+    host.publish("gatehouse/gh-1/offer", b"secret")
+    assert host.get() == ("gatehouse/gh-1/offer", b"secret")
+    with Client(broker, authority, "gh-2", "gh-1", clean=False) as thief:
+        thief.publish("gatehouse/gh-1/report", b"forged")
+        thief.publish("gatehouse/gh-2/report", b"own")
+        assert host.get() == ("gatehouse/gh-2/report", b"own")
+        thief.subscribe("gatehouse/gh-2/command")
+        host.publish("gatehouse/gh-1/command", b"secret")
+        host.publish("gatehouse/gh-2/command", b"end")
+        assert thief.get() == ("gatehouse/gh-2/command", b"end")
+
+
+@pytest.mark.parametrize("broker", ["amqtt"], indirect=True)
+def test_amqtt_keeps_a_session_from_another_certificate(broker, authority, host):
+    """Mosquitto ends the older of two clients with one id, whoever they are; broker.py says so."""
+    with Client(broker, authority, "gh-1", "gh-1") as device:
+        device.subscribe("gatehouse/gh-1/command")
+        with Client(broker, authority, "gh-2", "gh-1"):
+            host.publish("gatehouse/gh-1/command", b"still here")
+            assert device.get() == ("gatehouse/gh-1/command", b"still here")
+            assert not device.gone
+
+
+@pytest.mark.parametrize("name", ["group", "+", "#", "a/b"])
+def test_a_name_that_is_no_device(broker, authority, host, name):
+    """Only the authority could give such a certificate; even so it opens nothing."""
+    try:
+        with Client(broker, authority, name, "odd") as odd:
+            odd.publish("gatehouse/gh-1/report", b"forged")
+            odd.publish("gatehouse/group/all/offer", b"forged")
+    except ConnectionRefusedError:
+        pass  # amqtt does not let it in
+    host.publish("gatehouse/gh-1/command", b"end")
+    assert host.get() == ("gatehouse/gh-1/command", b"end")
+
+
+def test_no_certificate_no_connection(broker, authority):
+    with pytest.raises(ConnectionRefusedError):
+        Client(broker, authority, None, "nobody")
+
+
+def test_no_certificate_no_handshake(broker, authority):
+    context = ssl.create_default_context(cafile=authority.ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # with 1.3 a client hears of it only when it reads
+    with socket.create_connection(("127.0.0.1", broker.port)) as raw, pytest.raises(OSError):
+        context.wrap_socket(raw, server_hostname="localhost")
+
+
+def test_host_has_this_product_only(broker, authority, host):
+    with Client(broker, authority, "host", "other") as other:
+        other.subscribe("#", "homes/#")
+        host.publish("homes/1", b"foreign", retain=True)
+        other.subscribe("gatehouse/gh-1/reply")
+        host.publish("gatehouse/gh-1/reply", b"end")
+        assert other.get() == ("gatehouse/gh-1/reply", b"end")
+
+
+def test_certificate_of_a_stranger(broker, authority, tmp_path):
+    stranger = Authority(tmp_path)
+    cert, key = stranger.issue("host")
+    context = ssl.create_default_context(cafile=authority.ca)
+    context.load_cert_chain(cert, key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # with 1.3 a client hears of it only when it reads
+    with socket.create_connection(("127.0.0.1", broker.port)) as raw, pytest.raises(OSError):
+        context.wrap_socket(raw, server_hostname="localhost")
+
+
+def test_plain_tcp_is_refused(broker):
+    with socket.create_connection(("127.0.0.1", broker.port)) as raw:
+        raw.settimeout(WAIT)
+        raw.sendall(b"\x10\x10\0\x04MQTT\x04\x02\0\0\0\x04gh-1")
+        try:
+            answer = raw.recv(4)
+        except ConnectionResetError:
+            answer = b""
+    assert not answer.startswith(b"\x20")
+
+
+def test_websockets(broker, authority, host):
+    with Client(broker, authority, "gh-1", "web", transport="websockets") as device:
+        device.publish("gatehouse/gh-2/report", b"forged")
+        device.publish("gatehouse/gh-1/report", b"own")
+        assert host.get() == ("gatehouse/gh-1/report", b"own")
+
+
+# The process.
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+def test_busy_port_is_one_clear_line(kind, authority, tmp_path):
+    cert, key = authority.broker
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(GatehouseError, match=f"port {port} is in use") as caught:
+            Broker(tmp_path, authority.ca, cert, key, kind=kind, port=port).start()
+    assert caught.value.reason == "busy"
+
+
+def test_second_broker_of_the_product_does_not_pass_for_the_first(broker, authority, tmp_path):
+    with pytest.raises(GatehouseError, match="in use"):
+        Broker(tmp_path, authority.ca, *authority.broker, kind=broker.kind, port=broker.port).start()
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+def test_port_that_is_lost_in_a_race_is_chosen_anew(kind, authority, tmp_path, monkeypatch):
+    cert, key = authority.broker
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [taken.getsockname()[1], module.free_port()]
+        monkeypatch.setattr(module, "free_port", lambda host: ports.pop(0))
+        with Broker(tmp_path, authority.ca, cert, key, kind=kind) as broker:
+            assert broker.port != taken.getsockname()[1]
+            assert not ports
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+def test_damaged_key_is_one_clear_line(kind, authority, tmp_path):
+    cert, _ = authority.broker
+    key = tmp_path / "bad.pem"
+    key.write_text("no key")
+    with pytest.raises(GatehouseError, match="did not start"):
+        Broker(tmp_path, authority.ca, cert, key, kind=kind).start()
+
+
+def test_missing_key_says_what_to_do(authority, tmp_path):
+    cert, _ = authority.broker
+    with pytest.raises(GatehouseError, match=r"broker key .* is missing: make it with 'gatehouse init'"):
+        Broker(tmp_path, authority.ca, cert, tmp_path / "none.pem")
+
+
+def test_unknown_kind_is_wrong_usage(authority, tmp_path):
+    with pytest.raises(UsageError):
+        Broker(tmp_path, authority.ca, authority.ca, authority.ca, kind="emqx")
+
+
+def test_without_mosquitto_the_built_in_one_serves(authority, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "mosquitto", lambda: None)
+    assert Broker(tmp_path, authority.ca, authority.ca, authority.ca).kind == "amqtt"
+    with pytest.raises(GatehouseError, match="not installed"):
+        Broker(tmp_path, authority.ca, authority.ca, authority.ca, kind="mosquitto")
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+def test_broker_ends_with_who_started_it(kind, authority, tmp_path):
+    cert, key = authority.broker
+    program = (
+        "import sys; from pathlib import Path; from gatehouse_tools.broker import Broker\n"
+        "paths = [Path(item) for item in sys.argv[2:]]\n"
+        "print(Broker(*paths, kind=sys.argv[1]).start().port, flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, kind, str(tmp_path), str(authority.ca), str(cert), str(key)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        port = int(parent.stdout.readline())
+        socket.create_connection(("127.0.0.1", port)).close()
+        os.kill(parent.pid, signal.SIGKILL)
+    end = time.monotonic() + WAIT
+    with pytest.raises(ConnectionRefusedError):
+        while time.monotonic() < end:
+            with contextlib.suppress(ConnectionResetError):  # caught in the middle of its end
+                socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_mosquitto_2_1_gets_the_access_list_as_a_plugin(authority, tmp_path, monkeypatch):
+    plugin = tmp_path / "mosquitto_acl_file.so"
+    plugin.touch()
+    monkeypatch.setattr(module, "_PLUGIN", (str(plugin),))
+    monkeypatch.setattr(module, "mosquitto", lambda: "mosquitto")
+    broker = Broker(tmp_path, authority.ca, authority.ca, authority.ca, kind="mosquitto", port=8883)
+    acl = tmp_path / "acl.txt"
+    new = broker._mosquitto_config((2, 1, 0), acl).splitlines()
+    assert f"global_plugin {plugin}" in new
+    assert f"plugin_opt_acl_file {acl}" in new
+    assert f"acl_file {acl}" not in new
+    old = broker._mosquitto_config((2, 0, 11), acl).splitlines()
+    assert f"acl_file {acl}" in old
+    assert not [line for line in old if "plugin" in line]
+
+
+# The table.
+
+
+def test_rules_come_from_the_table():
+    rules = topics.device_rules("gh-1")
+    assert len(rules) == len(topics.TABLE)
+    assert ("write", "gatehouse/gh-1/report") in rules
+    assert ("read", "gatehouse/group/+/offer") in rules
+    assert ("read", "gatehouse/block/+/+") in rules
+    assert {filter_ for access, filter_ in rules if access == "write" and "gh-1" not in filter_} == set()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "requested", "expected"),
+    [
+        ("gatehouse/gh-1/offer", "gatehouse/gh-1/offer", True),
+        ("gatehouse/gh-1/offer", "gatehouse/gh-2/offer", False),
+        ("gatehouse/gh-1/offer", "gatehouse/gh-1", False),
+        ("gatehouse/gh-1/offer", "gatehouse/gh-1/offer/x", False),
+        ("gatehouse/gh-1/offer", "gatehouse/+/offer", False),
+        ("gatehouse/gh-1/offer", "gatehouse/gh-1/#", False),
+        ("gatehouse/group/+/offer", "gatehouse/group/all/offer", True),
+        ("gatehouse/group/+/offer", "gatehouse/group/+/offer", True),
+        ("gatehouse/group/+/offer", "gatehouse/group/#", False),
+        ("gatehouse/block/+/+", "gatehouse/block/00/#", False),
+        ("gatehouse/block/+/+", "gatehouse/#", False),
+    ],
+)
+def test_covers(allowed, requested, expected):
+    assert topics.covers(allowed, requested) is expected
+
+
+@pytest.mark.parametrize("name", ["host", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"])
+def test_names_that_are_no_device(name):
+    assert not topics.is_device_id(name)
+
+
+def test_split_is_the_opposite_of_topic():
+    assert topics.split("gatehouse/gh-1/report") == {"name": "report", "id": "gh-1"}
+    assert topics.split("gatehouse/group/all/offer") == {"name": "group-offer", "group": "all"}
+    for other in (
+        "gatehouse/gh-1/reports",
+        "gatehouse/gh-1",
+        "gatehouse/group/report",
+        "gatehouse/a+b/x",
+        "x/gh-1/report",
+    ):
+        assert topics.split(other) is None

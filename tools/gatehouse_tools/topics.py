@@ -1,0 +1,50 @@
+"""The device's own topic table (lib/gatehouse/topics.py), and the access rules that follow from it."""
+
+import re
+
+from . import core
+
+HOST = "host"  # the common name of the host tools' certificate
+# Levels of the topic tree that are no device; a device must not be called so.
+RESERVED = frozenset({HOST, "group", "block"})
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+_device = core.module("topics")
+TABLE: dict[str, tuple[str, str, bool]] = _device.TABLE
+topic = _device.topic
+
+
+def is_device_id(name: str) -> bool:
+    """Whether `name` can be a device: one topic level, no wildcard, and no level that means something else."""
+    return bool(_ID.fullmatch(name)) and name not in RESERVED
+
+
+def device_rules(device: str) -> list[tuple[str, str]]:
+    """What the broker lets `device` do: ("write" or "read", topic filter), one for each row of the table.
+
+    A device publishes what the table says a device publishes, below its own id, and reads what a host publishes
+    there, in any group and in any block. Nothing else.
+    """
+    rules = []
+    for pattern, publisher, _ in TABLE.values():
+        filter_ = re.sub(r"\{(?!id\})\w+\}", "+", pattern).replace("{id}", device)
+        rules.append(("write" if publisher == "device" else "read", filter_))
+    return rules
+
+
+def covers(allowed: str, requested: str) -> bool:
+    """Whether each topic that the filter (or topic) `requested` matches is matched by `allowed`, which has no "#"."""
+    ours, theirs = allowed.split("/"), requested.split("/")
+    return len(ours) == len(theirs) and all(
+        b != "#" and (a == "+" or a == b) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def split(name: str) -> dict[str, str] | None:
+    """The row and the fields of a topic, e.g. {"name": "report", "id": "gh-1"}, or None for one of no row."""
+    for row, (pattern, _, _) in TABLE.items():
+        match = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/+#]+)", re.escape(pattern)), name)
+        if match and is_device_id(match.groupdict().get("id", "any")):
+            return {"name": row, **match.groupdict()}
+    return None

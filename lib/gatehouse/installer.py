@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import os
 
 from micropython import const
@@ -9,7 +10,7 @@ from micropython import const
 from gatehouse import Refused, record, unload
 
 _DAY_S = const(86400)  # how far beyond the clock a sequence number (its signing time) may be
-_MAX_REMEMBERED = const(8)  # refused digests that are not looked at again in this boot
+_MAX_REMEMBERED = const(8)  # refused envelopes that are not looked at again in this boot
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
 _PASSING = ("network", "timeout", "http", "full", "busy", "expired", "state", "clock")
@@ -27,7 +28,7 @@ class Installer:
         self._boot = boot
         self._on_change = on_change
         self._busy = False
-        self._remembered = {}  # digest -> refusal map
+        self._remembered = {}  # SHA-256 of an envelope -> refusal map
         self.refused = None
         self.state = {"state": "idle", "reason": None, "detail": "", "digest": b"", "sequence": 0, "done": 0, "total": 0}
         if boot.record.outcome:
@@ -55,44 +56,47 @@ class Installer:
         if self._busy:
             return False  # the caller keeps the newest offer and comes again
         self._busy = True
+        # Refusals are remembered by all bytes of the envelope: one with a bad signature shares its manifest, and so
+        # its digest, with the honest one.
+        whole = hashlib.sha256(data).digest()
         digest, sequence = b"", 0
         try:
             from gatehouse import suit
 
+            known = self._remembered.get(whole)
+            if known:
+                known["count"] += 1
+                return False
             envelope = suit.Envelope(data)
             digest = envelope.digest
             if self._boot.release and digest == self._boot.release.digest:
                 return False  # already there; a retained offer comes again at every connect
             if self._boot.record.trial:
                 raise Refused("busy", "a release is on trial or waits for its trial")
-            known = self._remembered.get(digest)
-            if known:
-                known["count"] += 1
-                return False
             manifest = self._authenticate(envelope)
             sequence = manifest.sequence
             await self._install(manifest, data)
             return True
         except Refused as error:
-            self._refuse(error.reason, error.detail, digest, sequence)
+            self._refuse(error.reason, error.detail, digest, sequence, whole)
         except OSError as error:
             reason = "full" if error.errno == 28 else "state"
-            self._refuse(reason, "flash: %s" % error, digest, sequence)
+            self._refuse(reason, "flash: %s" % error, digest, sequence, whole)
         finally:
             self._busy = False
             unload("suit", "es256", "tree", "unpack", "source")
             gc.collect()
         return False
 
-    def _refuse(self, reason, detail, digest, sequence):
+    def _refuse(self, reason, detail, digest, sequence, whole):
         refusal = {"reason": reason, "detail": detail, "digest": digest, "sequence": sequence, "count": 1}
         if self.refused and self.refused["digest"] == digest and self.refused["reason"] == reason:
             refusal["count"] += self.refused["count"]
         self.refused = refusal
-        if digest and reason not in _PASSING:
+        if reason not in _PASSING:
             if len(self._remembered) >= _MAX_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[digest] = refusal
+            self._remembered[whole] = refusal
         if self._boot.record.trial:
             if self._on_change:
                 self._on_change()  # the trial's own state goes on
@@ -133,7 +137,8 @@ class Installer:
         slot = boot.inactive()
         root = "/slots/" + slot
         verified = None  # (digest, size) that the whole slot was verified against since the last write
-        for section in ("payload-fetch", "install", "validate"):
+        invoked = False
+        for section in ("payload-fetch", "install", "validate", "load", "invoke"):
             commands = manifest.run(section, boot)
             answer = None
             while True:
@@ -150,13 +155,15 @@ class Installer:
                     if verified != wanted:
                         tree.verify(root, wanted[0], wanted[1], boot.feed)
                         verified = wanted
+                elif command == suit.INVOKE:
+                    invoked = True  # at the next boot; here it only has to be there
                 elif command == suit.COMPONENT_SLOT:
                     answer = parameters[suit.SLOT] == (slot == "b")
                 else:
                     raise Refused("unsupported", "command %d while installing" % command)
         manifest.complete()
-        if not verified:
-            raise Refused("condition", "the manifest does not match the application that it installs")
+        if not verified or not invoked:
+            raise Refused("condition", "the manifest does not match or does not invoke what it installs")
         record.save(root + "/manifest.suit", data)
         boot.start_trial(slot, manifest)
         self._set("pending-reboot", reason=None, detail="")

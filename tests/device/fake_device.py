@@ -100,10 +100,11 @@ def clock(seconds):
     gatehouse.wifi = Wifi
 
 
-def offer(boot, release, pack=None):
-    """Offer a release to a booted device. Returns (Installer, MemoryPack)."""
+def offer(boot, release, pack=None, found=None):
+    """Offer a release to a booted device, by a new Installer or the one `found`. Returns (Installer, MemoryPack)."""
     import sys
 
+    import gatehouse
     from gatehouse import installer
 
     pack = pack or MemoryPack(release["pack"])
@@ -113,10 +114,8 @@ def offer(boot, release, pack=None):
         def open_source(uri, base):
             return pack
 
-    import gatehouse
-
     sys.modules["gatehouse.source"] = Source
     gatehouse.source = Source
-    found = installer.Installer(boot)
+    found = found or installer.Installer(boot)
     found.due = asyncio.run(found.offer(release["envelope"]))
     return found, pack

@@ -72,7 +72,7 @@ class Record:
             self.active = fields[1] and Release(fields[1])
             self.trial = fields[2] and Release(fields[2])
             self.tries, self.quiet, self.floors, self.outcome = fields[3], fields[4], fields[5], fields[6]
-        except (KeyError, TypeError):
+        except (LookupError, TypeError):
             raise ValueError("boot record: fields")
 
     def dumps(self):

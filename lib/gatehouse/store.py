@@ -73,7 +73,7 @@ class Store:
         """The device's Identity. Refused("state") when it is missing or damaged."""
         try:
             return Identity(self.required("identity"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Refused("state", "NVS identity: %s" % error)
 
     def derive(self, purpose, role="", client=""):

@@ -60,7 +60,7 @@ class Trust:
             good = isinstance(self.version, int) and 0 < len(self.keys) <= _MAX_KEYS
             for needs in self.required.values():
                 good = good and len(needs) > 0 and all(len(need) == 2 for need in needs)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Refused("format", "trust store: %s" % error)
         if not good:
             raise Refused("format", "trust store")

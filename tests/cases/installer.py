@@ -14,6 +14,11 @@ def altered(item: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return item | changes
 
 
+def slim(item: dict[str, Any]) -> dict[str, Any]:
+    """What an offer needs; MicroPython's JSON parser is slow on long strings."""
+    return {name: item[name] for name in ("envelope", "pack", "sequence", "manifest")}
+
+
 def flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
@@ -125,7 +130,7 @@ def make(rng: random.Random) -> dict[str, Any]:
             "trust_both": both,
             "config": product.config({}),
             "releases": {"1.0.0": product.app(device.tree(rng, "1.0.0"), device.SEQUENCE)},
-            "offers": {name: item | {"reason": reason} for name, (reason, item) in offers.items()},
-            "twins": twins,
+            "offers": {name: slim(item) | {"reason": reason} for name, (reason, item) in offers.items()},
+            "twins": {name: slim(item) for name, item in twins.items()},
         }
     )

@@ -1,0 +1,131 @@
+"""Trust stores and configuration: what is refused, each with its honest twin."""
+
+import hashlib
+
+from harness import raises
+
+from gatehouse import Refused, cbor, config, trust
+
+
+def key(public, roles, alg=-9, kid=None):
+    return {1: kid or hashlib.sha256(public).digest()[:8], 2: alg, 3: public, 4: roles}
+
+
+ROOT, RELEASE, SECOND, OPERATOR = (bytes([number]) * 64 for number in range(1, 5))
+KEYS = [key(ROOT, [1]), key(RELEASE, [2]), key(SECOND, [2]), key(OPERATOR, [3])]
+
+
+def store(**changes):
+    fields = {1: 1, 2: KEYS}
+    for name, value in changes.items():
+        fields[int(name[1:])] = value
+    return trust.Trust(cbor.dumps(fields))
+
+
+def signers(found, *publics):
+    return [item for item in found.keys if item.public in publics]
+
+
+def test_store_is_read():
+    found = store(_5=[b"der"], _6=True)
+    assert (found.version, len(found.keys), found.tls, found.dev) == (1, 4, [b"der"], True)
+
+
+def test_malformed_stores_are_refused():
+    store()
+    for changes in (
+        {"_1": "1"},
+        {"_2": []},
+        {"_2": [key(ROOT, [1])] * 9},
+        {"_2": [key(ROOT, [1], kid=b"12345678")]},  # a key id that is not the key's
+        {"_2": [key(ROOT[:63], [1])]},
+        {"_2": [key(ROOT, [1], alg=-7)]},
+        {"_2": [key(ROOT, 1)]},
+        {"_2": [{1: b"x"}]},
+        {"_2": 7},
+        {"_3": {"app": []}},  # an empty list is nobody's right, and must not read as everybody's
+        {"_3": {"app": [[2]]}},
+    ):
+        with raises(Refused, "format"):
+            store(**changes)
+    for data in (b"", b"\xa0", b"\x80", b"\xff", cbor.dumps({1: 1, 2: KEYS})[:-1]):
+        with raises(Refused, "format"):
+            trust.Trust(data)
+
+
+def test_default_rights():
+    found = store()
+    allowed = {"app": RELEASE, "firmware": RELEASE, "config": OPERATOR, "trust": ROOT}
+    for component, right in allowed.items():
+        for public in (ROOT, RELEASE, OPERATOR):
+            if public == right:
+                found.check_right(component, signers(found, public))
+            else:
+                with raises(Refused, "right"):
+                    found.check_right(component, signers(found, public))
+        with raises(Refused, "right"):
+            found.check_right(component, [])
+        found.check_right(component, signers(found, ROOT, RELEASE, OPERATOR))
+    with raises(Refused, "component"):
+        found.check_right("bootloader", signers(found, ROOT, RELEASE))
+
+
+def test_two_keys_must_be_two_keys():
+    found = store(_3={"app": [[2, -9], [2, 0]]})
+    found.check_right("app", signers(found, RELEASE, SECOND))
+    for publics in ((RELEASE,), (SECOND,), (RELEASE, OPERATOR)):
+        with raises(Refused, "right"):
+            found.check_right("app", signers(found, *publics))
+    twice = signers(found, RELEASE) * 2
+    with raises(Refused, "right"):
+        found.check_right("app", twice)
+
+
+def test_algorithm_of_a_required_key():
+    found = store(_3={"app": [[2, -46]]})
+    with raises(Refused, "right"):
+        found.check_right("app", signers(found, RELEASE, SECOND))
+    found = store(_3={"app": [[2, -9]]})
+    found.check_right("app", signers(found, RELEASE))
+
+
+def test_key_of_an_algorithm_that_this_core_lacks_verifies_nothing():
+    found = store(_2=[key(b"\x00" * 60, [2], alg=-46)])
+    assert found.keys[0].verify(b"", b"") is False
+
+
+def test_component_names():
+    assert trust.component_name([b"app"]) == "app"
+    for bad in ([], [b"app", b"x"], [b"\xff\xfe"]):
+        with raises(Refused, "component"):
+            trust.component_name(bad)
+
+
+def test_configuration_bounds():
+    found = config.Config(cbor.dumps({1: "broker.example", 2: 8883, 3: False, 7: ["all"], 10: 60}))
+    assert (found.broker, found.port, found.tls, found.groups, found.trial_s) == ("broker.example", 8883, False, ["all"], 60)
+    assert config.Config().watchdog_ms == 30000
+    for fields in (
+        {2: 0},
+        {2: 65536},
+        {2: True},
+        {3: 1},
+        {1: ""},
+        {1: "x" * 129},
+        {1: b"bytes"},
+        {7: ["a/b"]},
+        {7: ["#"]},
+        {7: [""]},
+        {7: ["a"] * 5},
+        {7: "all"},
+        {8: 4},
+        {10: 4},
+        {11: 100},
+        {99: 1},
+        {"broker": "x"},
+    ):
+        with raises(Refused, "format"):
+            config.Config(cbor.dumps(fields))
+    for data in (b"", b"\x80", b"\xa0\x00"):
+        with raises(Refused, "format"):
+            config.Config(data)

@@ -42,7 +42,7 @@ class Issued:
 
     def cert_der(self) -> bytes:
         """The certificate as DER."""
-        return self.certificate.public_bytes(serialization.Encoding.DER)
+        return der(self.certificate)
 
 
 class Authority:
@@ -112,6 +112,11 @@ def load_certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(product.read(path))
     except ValueError:
         raise GatehouseError(f"{path} is not a certificate in PEM", "key") from None
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    """A certificate as devices keep it."""
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def _now() -> datetime.datetime:

@@ -33,6 +33,7 @@ COMMANDS = {
 DEBUG = "GATEHOUSE_DEBUG"  # set it to see the traceback of an internal error
 
 click.rich_click.STYLE_HELPTEXT = ""
+click.rich_click.PADDING_HELPTEXT_FIRST_LINE = (0, 0, 1, 0)
 click.rich_click.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 click.rich_click.COMMANDS_BEFORE_OPTIONS = True
 click.rich_click.OPTIONS_TABLE_COLUMN_TYPES = ["required", "opt_short", "opt_long", "metavar", "help"]

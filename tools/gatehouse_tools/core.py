@@ -60,6 +60,11 @@ def check_entry(entry: Any) -> None:
     _ask(module("tree").check_entry, entry)
 
 
+def check_uri(uri: str) -> None:
+    """GatehouseError("format" | "unsupported") unless devices can fetch from an absolute URI."""
+    _ask(module("uri").split, uri)
+
+
 def limit(name: str) -> int:
     """A limit of the device's tree module: MAX_INDEX, MAX_FILES or MAX_FILE."""
     return int(getattr(module("tree"), name))

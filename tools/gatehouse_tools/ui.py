@@ -6,6 +6,7 @@ NO_COLOR is respected, and a pipe gets plain text whose lines are never wrapped.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -132,3 +133,8 @@ def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
 def size(count: int) -> str:
     """A number of bytes for people, with the exact number."""
     return f"{count} bytes" if count < 10240 else f"{count / 1024:.1f} KiB ({count} bytes)"
+
+
+def when(seconds: float) -> str:
+    """Unix seconds as a date and time."""
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"

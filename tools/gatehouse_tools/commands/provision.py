@@ -1,0 +1,118 @@
+"""`gatehouse provision`: make a device."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rich_click as click
+
+from .. import identity, product, ui
+from ..errors import GatehouseError, UsageError
+
+
+@click.command("provision")
+@click.option("--board", metavar="NAME", help="Its board. Default: the product's first.")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="N", help="How many.")
+@click.option("--id", "device", metavar="ID", help="Its id. Default: gh- and eight random digits.")
+@click.option("--slot-release", type=click.Path(path_type=Path), metavar="FILE", help="Release. Default: the newest.")
+@click.option("--credentials", type=click.Path(path_type=Path), metavar="FILE", help="TOML with ssid and password.")
+@click.option("--broker", metavar="HOST[:PORT]", help="Its MQTT broker. Default: product.toml.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
+@click.option("--base-url", metavar="URL", help="Where it finds packs. Default: product.toml.")
+@click.option("--ntp", metavar="HOST[:PORT]", help="Its time server. Default: product.toml.")
+@click.option("--group", "groups", metavar="NAME", multiple=True, help="A group whose offers it takes; repeatable.")
+@click.option("--report-seconds", type=int, metavar="N", help="Between two reports, where nothing changes.")
+@click.option("--sensor-seconds", type=int, metavar="N", help="Between two readings.")
+@click.option("--trial-seconds", type=int, metavar="N", help="How long a new release may take to prove its health.")
+@click.option("--keepalive-seconds", type=int, metavar="N", help="MQTT keep-alive.")
+@click.option("--watchdog-ms", type=int, metavar="N", help="The watchdog's timeout.")
+@ui.product_option
+@ui.json_option
+def command(
+    board: str | None,
+    count: int,
+    device: str | None,
+    slot_release: Path | None,
+    credentials: Path | None,
+    broker: str | None,
+    port: int | None,
+    base_url: str | None,
+    ntp: str | None,
+    groups: tuple[str, ...],
+    report_seconds: int | None,
+    sensor_seconds: int | None,
+    trial_seconds: int | None,
+    keepalive_seconds: int | None,
+    watchdog_ms: int | None,
+    product_dir: str | None,
+) -> None:
+    """Make a device: a random device key, a certificate for its id, signed trust anchors and configuration, and with a
+    release the whole flash image, devices/ID/flash.bin. Passwords come from a prompt or a file, never from arguments.
+
+    \b
+    Example:
+    $ gatehouse provision --count 3 --broker broker.example.com --group greenhouse
+    """
+    item = product.find(product_dir)
+    if device and count > 1:
+        raise UsageError("--id names one device; leave it out with --count")
+    kind = item.board(board)
+    settings = item.device
+    host, host_port = identity.host_and_port(
+        broker or str(settings.get("broker", "localhost")), port or settings.get("port", product.BROKER_PORT), "broker"
+    )
+    time_host, time_port = identity.host_and_port(ntp or str(settings.get("ntp", "pool.ntp.org")), 123, "time server")
+    config = identity.Config(
+        broker=host,
+        port=host_port,
+        base_url=identity.folder_url(base_url or str(settings.get("base_url", product.BASE_URL))),
+        ntp=time_host,
+        ntp_port=time_port,
+        groups=list(groups) or settings.get("groups"),
+        report_seconds=report_seconds,
+        sensor_seconds=sensor_seconds,
+        trial_seconds=trial_seconds,
+        watchdog_ms=watchdog_ms,
+        keepalive_seconds=keepalive_seconds,
+    )
+    try:
+        config.payload()
+    except GatehouseError as error:
+        raise UsageError(str(error)) from None
+    release = identity.load_release(item, kind, slot_release)
+    joined = _credentials(kind, credentials)
+    made = []
+    for _ in ui.progress(range(count), "provisioning"):
+        made.append(identity.provision(item, kind, release, config, joined, device))
+        _show(made[-1])
+    ui.show()
+    ui.show("flash.bin and secrets.json are secret. Keep secrets.json: its key verifies the device's reports.")
+    ui.result({"ok": True, "devices": [one.facts | {"folder": str(one.folder)} for one in made]})
+
+
+def _credentials(board: product.Board, path: Path | None) -> identity.Credentials:
+    if path:
+        return identity.load_credentials(path)
+    if board.data.get("chip") == identity.SIMULATED:
+        return identity.Credentials(*identity.SIMULATED_WIFI)
+    if not sys.stdin.isatty():
+        raise UsageError("the Wi-Fi name and password are asked for at a terminal; elsewhere give --credentials FILE")
+    name = click.prompt("Wi-Fi name", err=True)
+    return identity.Credentials(name, click.prompt("Wi-Fi password", hide_input=True, default="", err=True))
+
+
+def _show(device: identity.Device) -> None:
+    facts, release = device.facts, device.facts["release"]
+    ui.show(f"Device {device.id}", "bold")
+    ui.rows(
+        [
+            ("uuid", facts["uuid"]),
+            ("board", f"{facts['model']}, class id {facts['class_id']}"),
+            ("release", f"{release['name']} {release['version']}, sequence {release['sequence']}"),
+            ("broker", f"{facts['broker']}, certificate valid until {facts['certificate_until']}"),
+            ("groups", ", ".join(facts["groups"]) or "none"),
+            ("flash image", str(device.folder / "flash.bin")),
+        ],
+        "  ",
+    )

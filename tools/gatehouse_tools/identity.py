@@ -1,0 +1,350 @@
+"""Make a device: identity, keys, signed anchors and configuration, and the flash image that holds it all.
+
+What the device keeps secret is in its flash image and nowhere else; of the device key only what verifiers of reports
+need is kept, derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from . import bootrecord, ca, cbor, core, cose, keys, pack, product, suit, topics
+from . import build as builds
+from .errors import GatehouseError, UsageError
+from .image import flash, littlefs, partitions
+
+ROLES = {"root": 1, "release": 2, "operator": 3}  # numbers of the trust store
+SIMULATED = "unix"  # the chip of boards/unix
+SIMULATED_WIFI = ("gatehouse-sim", "simulated")  # no radio checks it
+TRUST_VERSION = 1
+_MAX_SSID, _MIN_WPA, _MAX_WPA = 32, 8, 63
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The factory configuration: the fields of the component ["config"], None for the device's own default."""
+
+    broker: str | None = None
+    port: int | None = None
+    tls: bool | None = None
+    base_url: str | None = None
+    ntp: str | None = None
+    ntp_port: int | None = None
+    groups: list[str] | None = None
+    report_seconds: int | None = None
+    sensor_seconds: int | None = None
+    trial_seconds: int | None = None
+    watchdog_ms: int | None = None
+    keepalive_seconds: int | None = None
+
+    def payload(self) -> bytes:
+        """The component's payload. GatehouseError("format") names the first field that a device would not take."""
+        given = enumerate((getattr(self, item.name) for item in dataclasses.fields(self)), 1)
+        fields = {key: value for key, value in given if value is not None}
+        core.check_config(fields)
+        return cbor.dumps(fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """What a device needs to join: the Wi-Fi network, and a broker's user where certificates do not do."""
+
+    ssid: str
+    password: str
+    broker_user: str | None = None
+    broker_password: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.ssid.encode()) <= _MAX_SSID:
+            raise UsageError(f"a Wi-Fi name has 1 to {_MAX_SSID} bytes")
+        if self.password and not _MIN_WPA <= len(self.password) <= _MAX_WPA:
+            raise UsageError(f"a Wi-Fi password has {_MIN_WPA} to {_MAX_WPA} characters, or none on an open network")
+
+
+@dataclasses.dataclass(frozen=True)
+class SlotRelease:
+    """A release as it lies in a slot: its envelope, index and files, verified."""
+
+    envelope: bytes
+    index: pack.Index
+    files: dict[str, bytes]
+    digest: bytes
+    sequence: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A provisioned device: its folder with flash.bin, device.json and secrets.json, and what device.json says."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Its id, the last part of its topics' prefix and the common name of its certificate."""
+        return str(self.facts["id"])
+
+
+def load_credentials(path: Path) -> Credentials:
+    """Credentials of a TOML file: ssid, password, and perhaps broker_user, broker_password."""
+    import tomllib
+
+    try:
+        values = tomllib.loads(product.read(path).decode())
+        return Credentials(**values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, AttributeError):
+        raise UsageError(f'{path}: expected TOML with ssid = "...", password = "..." and no other names') from None
+
+
+def load_release(item: product.Product, board: product.Board, path: Path | None = None) -> SlotRelease:
+    """A release for the first slot, by default the newest of the product; every byte verified as the device will.
+
+    GatehouseError where it is not by the product's release key, not for this board, or not what was signed.
+    """
+    if path is None:
+        signed = [one for one in item.releases() if one.get("board") == board.name]
+        if not signed:
+            told = f"{item.name} has no release for board {board.name} to start with"
+            raise GatehouseError(f"{told}: gatehouse release --version 1.0.0")
+        path = item.dist / str(max(signed, key=lambda one: one["sequence"])["file"])
+    data = product.read(path)
+    known = {role: key for role, key in item.public_keys().items() if role == "release"}
+    suit.verify(data, known.values())
+    envelope = suit.parse(data)
+    facts = release_facts(envelope)
+    if envelope.components != [[b"app"]]:
+        raise GatehouseError(f"{path} is not the release of an application", "component")
+    if facts["vendor_id"] != item.vendor_id.bytes:
+        raise GatehouseError(f"{path} is a release of another vendor", "vendor")
+    if facts["class_id"] != item.class_id(board).bytes:
+        raise GatehouseError(f"{path} is not for board {board.model}", "class")
+    index, files = pack.unpack(read_pack(path, envelope), str(pack_path(path, envelope)))
+    return SlotRelease(data, index, files, envelope.digest, envelope.sequence)
+
+
+def release_facts(envelope: suit.Envelope) -> dict[str, Any]:
+    """What a release's manifest says of its first component: vendor_id, class_id, digest, size, uri, use_before.
+
+    Read from the first override-parameters of each sequence, where Gatehouse's releases have them; None where not.
+    """
+    parameters: dict[int, Any] = {}
+    for name in ("shared", "payload-fetch", "install"):
+        commands = envelope.sections.get(name) or []
+        for code, argument in zip(commands[::2], commands[1::2], strict=True):
+            if code == suit.OVERRIDE and isinstance(argument, dict):
+                parameters = argument | parameters
+    digest = parameters.get(suit.IMAGE_DIGEST)
+    return {
+        "vendor_id": parameters.get(suit.VENDOR),
+        "class_id": parameters.get(suit.CLASS),
+        "device_id": parameters.get(suit.DEVICE),
+        "digest": cbor.loads(digest, "parameter image-digest")[1] if digest else None,
+        "size": parameters.get(suit.IMAGE_SIZE),
+        "uri": parameters.get(suit.URI),
+        "use_before": parameters.get(suit.USE_BEFORE),
+    }
+
+
+def pack_path(path: Path, envelope: suit.Envelope) -> Path:
+    """Where the pack of an envelope in a file lies: beside it, under the name that ends its URI."""
+    uri = release_facts(envelope)["uri"]
+    if not isinstance(uri, str) or uri.startswith("#") or not uri.rpartition("/")[2]:
+        raise GatehouseError(f"{path} names no pack to fetch", "format")
+    return path.parent / uri.rpartition("/")[2]
+
+
+def read_pack(path: Path, envelope: suit.Envelope) -> bytes:
+    """The pack beside an envelope. GatehouseError("digest") unless its index is the one that was signed."""
+    beside = pack_path(path, envelope)
+    data = product.read(beside, f"the pack of {path.name} is expected beside it")
+    index = pack.split(data, str(beside))
+    facts = release_facts(envelope)
+    if index.digest != facts["digest"] or len(index.data) != facts["size"]:
+        raise GatehouseError(f"{beside} is not the pack that {path.name} signs: the index has another digest", "digest")
+    return data
+
+
+def trust_payload(item: product.Product) -> bytes:
+    """The product's trust store: its three keys with their roles, its certificate authority."""
+    held = item.public_keys()
+    for role in ROLES:
+        if role not in held:
+            raise GatehouseError(f"{item.keys / role}.pem is missing: its public key belongs in every device", "key")
+    rows = [{1: held[role].kid, 2: held[role].alg, 3: held[role].public, 4: [number]} for role, number in ROLES.items()]
+    authority = ca.load_certificate(item.ca / "ca.pem")
+    return cbor.dumps({1: TRUST_VERSION, 2: rows, 5: [ca.der(authority)]})
+
+
+def provision(
+    item: product.Product,
+    board: product.Board,
+    release: SlotRelease,
+    config: Config,
+    credentials: Credentials,
+    device: str | None = None,
+) -> Device:
+    """Make one device in devices/ID. Nothing that is there is overwritten, and a folder is complete or not there.
+
+    device: its id, by default a new random one. GatehouseError when it is taken.
+    """
+    name = new_id(item) if device is None else check_id(item, device)
+    facts, values, private = _identity(item, board, release, name, credentials)
+    state = {
+        "/state/boot.cbor": bootrecord.factory(release.digest, release.sequence),
+        "/state/trust.suit": _trust(item, board),
+        "/state/config-1.suit": _config(item, board, config),
+    }
+    image = _image(board, values, state, release)
+    facts["broker"] = f"{config.broker or 'localhost'}:{config.port or product.BROKER_PORT}"
+    facts["groups"] = config.groups or []
+    folder, new = item.devices / name, item.devices / f".{name}.new"
+    product.make_folder(item.devices)
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was interrupted
+    try:
+        new.mkdir(mode=0o700)
+        product.write_new(new / "flash.bin", image, secret=True)
+        product.write_new(new / "secrets.json", product.json_bytes(private), secret=True)
+        product.write_new(new / "device.json", product.json_bytes(facts))
+        os.rename(new, folder)
+    except OSError as error:
+        raise GatehouseError(f"{folder}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return Device(folder, facts)
+
+
+def new_id(item: product.Product) -> str:
+    """An id that no device of the product has."""
+    while True:
+        name = f"gh-{secrets.token_hex(4)}"
+        if not (item.devices / name).exists():
+            return name
+
+
+def check_id(item: product.Product, name: str) -> str:
+    """`name` when a new device can be called so. UsageError for a bad one, GatehouseError for one that is taken."""
+    if not topics.is_device_id(name):
+        raise UsageError(f"device id {name!r}: letters, digits, '-' and '_', at most 32, and no reserved word")
+    if (item.devices / name).exists():
+        raise GatehouseError(f"there is a device {name}: an id is never given twice; choose another")
+    return name
+
+
+def _identity(
+    item: product.Product, board: product.Board, release: SlotRelease, name: str, credentials: Credentials
+) -> tuple[dict[str, Any], dict[str, bytes | int], dict[str, Any]]:
+    """device.json, the values of NVS and secrets.json of a new device."""
+    number, device_key = uuid.uuid4(), secrets.token_bytes(32)
+    issued = ca.Authority(item.ca).issue(name)
+    vendor, kind = item.vendor_id, item.class_id(board)
+    root = item.public_keys()["root"]
+    told = {
+        1: name,
+        2: vendor.bytes,
+        3: kind.bytes,
+        4: number.bytes,
+        5: board.model,
+        6: item.hardware,
+        7: item.domain,
+    }
+    values: dict[str, bytes | int] = {
+        "identity": cbor.dumps(told),
+        "device_key": device_key,
+        "root": hashlib.sha256(root.public).digest(),
+        "tls_key": issued.key_der(),
+        "tls_cert": issued.cert_der(),
+        "wifi": cbor.dumps([credentials.ssid, credentials.password]),
+        "floors": bootrecord.floors(release.digest, release.sequence),
+    }
+    if credentials.broker_user is not None:
+        values["broker"] = cbor.dumps([credentials.broker_user, credentials.broker_password or ""])
+    facts = {
+        "id": name,
+        "uuid": str(number),
+        "vendor_id": str(vendor),
+        "class_id": str(kind),
+        "board": board.name,
+        "model": board.model,
+        "hardware": item.hardware,
+        "root_key": root.kid.hex(),
+        "certificate_sha256": hashlib.sha256(values["tls_cert"]).hexdigest(),  # type: ignore[arg-type]
+        "certificate_until": issued.certificate.not_valid_after_utc.date().isoformat(),
+        "release": {
+            "name": release.index.name,
+            "version": release.index.version,
+            "sequence": release.sequence,
+            "digest": release.digest.hex(),
+        },
+        "provisioned": datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
+    }
+    return facts, values, {"report_key": cose.report_key(device_key).hex()}
+
+
+def _trust(item: product.Product, board: product.Board) -> bytes:
+    """The signed trust anchors of one board. They are kept, so that the root key is needed once and can go offline."""
+    payload = trust_payload(item)
+    path = item.dist / f"trust-{board.name}-{TRUST_VERSION}.suit"
+    if path.exists():
+        data = path.read_bytes()
+        root = item.public_keys()["root"]
+        if suit.verify(data, [root]) and suit.parse(data).payloads.get("#trust") == payload:
+            return data
+    data = _sign(item, board, suit.Component("trust", payload=payload), item.signer("root"))
+    product.make_folder(item.dist)
+    product.write(path, data)
+    return data
+
+
+def _config(item: product.Product, board: product.Board, config: Config) -> bytes:
+    return _sign(item, board, suit.Component("config", payload=config.payload()), item.signer("operator"))
+
+
+def _sign(item: product.Product, board: product.Board, component: suit.Component, signer: keys.Signer) -> bytes:
+    kind = item.class_id(board).bytes
+    return suit.build_envelope(int(time.time()), [component], item.vendor_id.bytes, kind, [signer])
+
+
+def _image(
+    board: product.Board, values: dict[str, bytes | int], state: dict[str, bytes], release: SlotRelease
+) -> bytes:
+    """The whole flash of a new device."""
+    if board.data.get("chip") != SIMULATED:
+        raise GatehouseError(f"board {board.name}: only the simulated board can be provisioned so far")
+    table = board.partitions()
+    slot = {"manifest.suit": release.envelope, "index.cbor": release.index.data, **release.files}
+    files = builds.core_files() | state | {f"/slots/a/{path}": data for path, data in slot.items()}
+    contents = {
+        "nvs": flash.nvs_image(values, partitions.find(table, "nvs").size),
+        "ota_0": flash.stand_in_app("gatehouse-sim"),
+        "vfs": littlefs.build(files, ["/slots/a", "/slots/b", "/state"], partitions.find(table, "vfs").size),
+    }
+    return flash.compose(table, contents, board.flash_size)
+
+
+def host_and_port(text: str, default: int, what: str) -> tuple[str, int]:
+    """ "host", "host:port" or "[address]:port" in its two parts. UsageError names `what`."""
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(\d{1,5}))?", text)
+    port = int(found[2] or default) if found else 0
+    if not found or not 0 < port < 65536:
+        raise UsageError(f"{what} {text!r} is not a host, or host:port")
+    return found[1].strip("[]"), port
+
+
+def folder_url(url: str) -> str:
+    """`url` as the base of relative pack names, ending in "/". UsageError where a device could not fetch from it."""
+    url = url if url.endswith("/") else url + "/"
+    try:
+        core.check_uri(url)
+    except GatehouseError as error:
+        raise UsageError(f"base URL {url!r}: {error}; devices fetch packs over plain http://HOST[:PORT]/...") from None
+    return url

@@ -1,8 +1,6 @@
 """A Boot without a chip, for what only reads it: reports and the application."""
 
-from binascii import unhexlify
-
-from harness import cases
+DEVICE_KEY = bytes(range(32))  # as in tests/cases/report.py
 
 
 class Store:
@@ -12,8 +10,7 @@ class Store:
     def derive(self, purpose, role="", client=""):
         from gatehouse import cbor, cose
 
-        key = unhexlify(cases("report")["device_key"])
-        return cose.hkdf(key, cbor.dumps(["gatehouse/1", purpose, role, client, self.epoch]))
+        return cose.hkdf(DEVICE_KEY, cbor.dumps(["gatehouse/1", purpose, role, client, self.epoch]))
 
 
 class Identity:

@@ -1,0 +1,452 @@
+"""The application: when it confirms, what it reports when, how it takes offers, and that no service dies alone."""
+
+import asyncio
+import sys
+
+import fake_boot
+from harness import raises
+
+
+class Network:
+    STA_IF = 0
+
+    class WLAN:
+        def __init__(self, id):
+            pass
+
+        def ifconfig(self):
+            return ("192.0.2.7",) * 4
+
+        def status(self, what):
+            raise OSError("Wifi Not Connected")
+
+
+class Esp32:
+    value = 21
+
+    @classmethod
+    def mcu_temperature(cls):
+        if isinstance(cls.value, Exception):
+            raise cls.value
+        return cls.value
+
+
+class Link:
+    """A broker that is there at once; `acknowledge` is what it says to reports."""
+
+    connects = dropped = 0
+    acknowledge = True
+    reachable = True
+
+    def __init__(self, boot, on_message, on_connect):
+        self.on_message, self.on_connect = on_message, on_connect
+        self.connected = False
+        self.sent = []
+        self.closed = False
+
+    async def run(self):
+        while not self.reachable:
+            await asyncio.sleep_ms(1)
+        self.connected = True
+        self.connects += 1
+        self.on_connect()
+        await asyncio.Event().wait()
+
+    def publish(self, topic, payload, retain=False, qos=0):
+        self.sent.append((topic, payload, retain))
+
+    async def publish_acked(self, topic, payload, retain=False, timeout_ms=0):
+        self.publish(topic, payload, retain)
+        return self.acknowledge
+
+    def close(self):
+        self.closed = True
+        self.sent.append("closed")
+
+    def count(self, name):
+        return len([entry for entry in self.sent if entry[0] == "gatehouse/gh-1/" + name])
+
+
+class Wifi:
+    @staticmethod
+    async def run(boot):
+        await asyncio.Event().wait()
+
+
+class Installer:
+    """Answers offers from `answers`: True for due, else the state and reason of a refusal."""
+
+    def __init__(self, boot, on_change):
+        self.on_change = on_change
+        self.offered = []
+        self.answers = {}
+        self.refused = None
+        self.confirmations = 0
+        self.state = {
+            "state": "idle",
+            "reason": None,
+            "detail": "",
+            "digest": b"",
+            "sequence": 0,
+            "done": 0,
+            "total": 0,
+        }
+
+    def confirmed(self):
+        self.confirmations += 1
+        self.on_change()
+
+    async def offer(self, data):
+        self.offered.append(data)
+        answers = self.answers.get(data, [None])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer is True or answer is None:
+            return answer is True
+        self.state["state"] = answer
+        self.refused = {"reason": "x", "digest": b"", "sequence": 0, "count": 1, "detail": ""}
+        return False
+
+
+class Module:
+    pass
+
+
+def application(boot):
+    """The application with all that is around it replaced, and its times shortened."""
+    sys.modules["network"], sys.modules["esp32"] = Network, Esp32
+    import gatehouse
+
+    for name in ("link", "installer", "wifi"):
+        module = Module()
+        sys.modules["gatehouse." + name] = module
+        setattr(gatehouse, name, module)
+    gatehouse.link.for_device = Link
+    gatehouse.installer.Installer = Installer
+    gatehouse.wifi.run = Wifi.run
+    sys.modules.pop("app", None)
+    import app
+
+    class Quick(app.Application):
+        BEAT_MS = 1
+        COALESCE_MS = 1
+        GATHER_MS = 1
+        PAUSE_MS = 0
+        FIRST_RETRY_MS = 1
+
+    return Quick(boot)
+
+
+def boot_of(mode):
+    fake_boot.slot()
+    Esp32.value = 21
+    return fake_boot.Boot(mode)
+
+
+async def until(predicate, what):
+    """Run until `predicate()` holds."""
+    for _ in range(2000):
+        if predicate():
+            return
+        await asyncio.sleep_ms(1)
+    raise AssertionError("never: " + what)
+
+
+async def some_time():
+    """So long that what should not happen would have happened many times over."""
+    for _ in range(60):
+        await asyncio.sleep_ms(1)
+
+
+def running(application):
+    return asyncio.create_task(application.main())
+
+
+# Health.
+
+
+async def test_trial_confirms_once_it_has_sensed_connected_and_reported():
+    boot = boot_of("trial")
+    app = application(boot)
+    task = running(app)
+    await until(lambda: boot.confirms, "confirm")
+    await some_time()
+    assert (boot.confirms, app.installer.confirmations) == (1, 1)
+    assert app.link.count("report") >= 2  # the confirmation is news
+    task.cancel()
+
+
+async def test_trial_without_acknowledgement_does_not_confirm():
+    boot = boot_of("trial")
+    app = application(boot)
+    app.link.acknowledge = False
+    task = running(app)
+    await until(lambda: app.link.count("report"), "report")
+    await some_time()
+    assert not boot.confirms
+    task.cancel()
+
+
+async def test_trial_without_broker_does_not_confirm():
+    boot = boot_of("trial")
+    app = application(boot)
+    app.link.reachable = False
+    task = running(app)
+    await until(lambda: app.link.count("sensor"), "reading")
+    await some_time()
+    assert not boot.confirms
+    assert not app.link.count("report")
+    app.link.reachable = True
+    await until(lambda: boot.confirms, "confirm")
+    task.cancel()
+
+
+async def test_trial_with_a_sensor_fault_does_not_confirm():
+    boot = boot_of("trial")
+    boot.config.sensor_s = 0
+    app = application(boot)
+    Esp32.value = OSError(5)
+    task = running(app)
+    await until(lambda: app.acknowledged, "report")
+    await some_time()
+    assert not boot.confirms
+    Esp32.value = 20
+    await until(lambda: boot.confirms, "confirm")
+    task.cancel()
+
+
+async def test_active_release_gives_one_sign_of_health_after_a_while():
+    boot = boot_of("active")
+    app = application(boot)
+    app.ALIVE_BEATS = 5
+    task = running(app)
+    await until(lambda: boot.fed >= 3, "feeding")
+    assert not boot.signs
+    await until(lambda: boot.signs, "sign of health")
+    await some_time()
+    assert (boot.signs, boot.confirms) == (1, 0)
+    task.cancel()
+
+
+# A service that fails ends all.
+
+
+async def test_an_exception_in_a_service_ends_the_application():
+    app = application(boot_of("active"))
+
+    async def broken():
+        await asyncio.sleep_ms(2)
+        raise ValueError("broken service")
+
+    for service in ("sense", "tell", "update", "beat"):
+        setattr(app, service, broken)
+        with raises(ValueError, "broken service"):
+            await asyncio.wait_for_ms(app.main(), 2000)
+
+
+async def test_an_unexpected_error_of_the_sensor_is_not_swallowed():
+    app = application(boot_of("active"))
+    Esp32.value = ValueError("a mistake in the driver")
+    with raises(ValueError, "a mistake in the driver"):
+        await asyncio.wait_for_ms(app.main(), 2000)
+
+
+def test_run_lets_it_through():
+    boot = boot_of("active")
+    application(boot)
+    import app
+
+    Esp32.value = ValueError("a mistake in the driver")
+    with raises(ValueError, "a mistake in the driver"):
+        app.run(boot)
+
+
+# Reports.
+
+
+async def test_first_report_follows_the_connect_and_is_retained():
+    app = application(boot_of("active"))
+    task = running(app)
+    await until(lambda: app.link.count("summary"), "summary")
+    published = {entry[0]: entry for entry in app.link.sent}
+    assert published["gatehouse/gh-1/report"][1][:2] == b"\xd8\x3d"
+    assert published["gatehouse/gh-1/report"][2] is True
+    assert published["gatehouse/gh-1/summary"][2] is True
+    assert published["gatehouse/gh-1/sensor"][2] is False
+    task.cancel()
+
+
+async def test_changes_that_come_together_make_one_report():
+    app = application(boot_of("active"))
+    app.COALESCE_MS = 20
+    task = running(app)
+    await until(lambda: app.link.count("report") == 1, "first report")
+    for _ in range(10):
+        app.changed.set()
+        await asyncio.sleep_ms(1)
+    await until(lambda: app.link.count("report") == 2, "second report")
+    await some_time()
+    assert app.link.count("report") == 2
+    task.cancel()
+
+
+async def test_heartbeat_report_without_a_change():
+    boot = boot_of("active")
+    boot.config.report_s = 0
+    app = application(boot)
+    task = running(app)
+    await until(lambda: app.link.count("report") >= 3, "three reports")
+    task.cancel()
+
+
+async def test_sensor_fault_and_its_end_are_reported():
+    from gatehouse import cbor
+
+    boot = boot_of("active")
+    boot.config.sensor_s = 0
+    app = application(boot)
+    task = running(app)
+
+    def health():
+        for entry in reversed(app.link.sent):
+            if entry[0] == "gatehouse/gh-1/report":
+                return cbor.loads(cbor.loads(entry[1]).value.value[2])[-70001][17]
+
+    await until(lambda: health() == [], "healthy report")
+    Esp32.value = OSError(5)
+    await until(lambda: health() == ["sensor"], "report of the fault")
+    Esp32.value = 22
+    await until(lambda: health() == [], "report of its end")
+    task.cancel()
+
+
+# Offers.
+
+
+def envelope(sequence, filler=b""):
+    from gatehouse import cbor
+
+    return cbor.dumps(cbor.Tag(107, {2: filler, 3: cbor.dumps({1: 1, 2: sequence})}))
+
+
+async def test_only_offers_go_to_the_installer():
+    app = application(boot_of("active"))
+    task = running(app)
+    await until(lambda: app.link.connected, "connect")
+    app.link.on_message(b"gatehouse/gh-1/command", b"x")
+    app.link.on_message(b"gatehouse/gh-1/offer", b"")  # taken away
+    app.link.on_message(b"gatehouse/group/all/offer", envelope(2))
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(1))
+    await until(lambda: len(app.installer.offered) == 2, "two offers")
+    await some_time()
+    assert app.installer.offered == [envelope(2), envelope(1)]  # highest first
+    task.cancel()
+
+
+async def test_due_update_is_reported_before_the_restart():
+    boot = boot_of("active")
+    app = application(boot)
+    app.installer.answers[envelope(2)] = [True]
+    task = running(app)
+    await until(lambda: app.link.count("report"), "first report")
+    app.link.sent = []
+    order = []
+    boot.restart = lambda: order.append(list(app.link.sent))
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
+    await until(lambda: order, "restart")
+    sent = [entry if entry == "closed" else entry[0] for entry in order[0]]
+    assert sent == ["gatehouse/gh-1/report", "gatehouse/gh-1/summary", "closed"]
+    task.cancel()
+
+
+async def test_failed_offer_comes_again_and_refused_one_does_not():
+    app = application(boot_of("active"))
+    app.installer.answers[envelope(2)] = ["failed", "failed", None]
+    app.installer.answers[envelope(1)] = ["refused"]
+    task = running(app)
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(1))
+    await until(lambda: app.installer.offered.count(envelope(2)) == 3, "third try")
+    await some_time()
+    assert app.installer.offered.count(envelope(2)) == 3
+    assert app.installer.offered.count(envelope(1)) == 1
+    task.cancel()
+
+
+async def test_state_of_an_earlier_failure_does_not_bring_an_offer_back():
+    app = application(boot_of("active"))
+    app.installer.state["state"] = "failed"
+    task = running(app)
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))  # already there: nothing changes
+    await until(lambda: app.installer.offered, "offer")
+    await some_time()
+    assert len(app.installer.offered) == 1
+    task.cancel()
+
+
+async def test_release_on_trial_takes_no_offer_before_it_confirmed():
+    boot = boot_of("trial")
+    app = application(boot)
+    app.link.acknowledge = False
+    task = running(app)
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
+    await some_time()
+    assert not app.installer.offered
+    app.link.acknowledge = True
+    app.changed.set()
+    await until(lambda: app.installer.offered, "offer after the confirmation")
+    assert boot.confirms == 1
+    task.cancel()
+
+
+def test_waiting_offers_are_bounded_and_the_highest_stay():
+    boot_of("active")
+    application(fake_boot.Boot())
+    import app
+
+    offers = app.Offers()
+    big = b"x" * 3000
+    for sequence in (1, 3, 2, 3):
+        offers.put(envelope(sequence, big))
+    assert len(offers) == 2
+    assert [offers.take(), offers.take()] == [envelope(3, big), envelope(2, big)]
+
+
+def test_offers_that_cannot_be_read_wait_behind_the_others():
+    boot_of("active")
+    application(fake_boot.Boot())
+    import app
+    from gatehouse import cbor
+
+    odd = [b"\xff", b"", cbor.dumps({}), cbor.dumps(cbor.Tag(107, [1])), cbor.dumps(cbor.Tag(107, {3: 5}))]
+    odd.append(cbor.dumps(cbor.Tag(107, {3: cbor.dumps({2: "x"})})))
+    odd.append(cbor.dumps(cbor.Tag(107, {3: cbor.dumps([])})))
+    offers = app.Offers()
+    for data in odd:
+        offers.put(data)
+    offers.put(envelope(1))
+    assert offers.take() == envelope(1)
+    assert len(offers) == len(odd)
+
+
+# The sensor.
+
+
+def test_sensor_of_both_chip_families():
+    sys.modules["esp32"] = Esp32
+    Esp32.value = 21
+    import sensor
+
+    assert sensor.Sensor().read() == 21
+
+    class First:
+        @staticmethod
+        def raw_temperature():
+            return 70
+
+    sensor.esp32 = First
+    assert abs(sensor.Sensor().read() - 21.11) < 0.01
+    sensor.esp32 = Esp32
+    for wrong in (-41, 126):
+        Esp32.value = wrong
+        with raises(OSError):
+            sensor.Sensor().read()

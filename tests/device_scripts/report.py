@@ -1,0 +1,60 @@
+"""Runs inside MicroPython: the application's report of a made-up device. Job: {path, mode, nonce, update, refused}."""
+
+import json
+import os
+import sys
+from binascii import hexlify, unhexlify
+
+job = json.loads(sys.stdin.readline())
+sys.path[:] = job["path"]
+os.chdir(job["folder"])
+
+
+class Network:
+    STA_IF = 0
+
+    class WLAN:
+        def __init__(self, id):
+            pass
+
+        def ifconfig(self):
+            return ("192.0.2.7",) * 4
+
+        def status(self, what):
+            return -61
+
+
+class Sensor:
+    name = "temperature"
+    unit = "°C"
+
+    def read(self):
+        if job.get("fault"):
+            raise OSError(5)
+        return 21.5
+
+
+class Link:
+    connects, dropped = 2, 0
+
+
+class Installer:
+    def __init__(self):
+        self.refused = job.get("refused")
+        self.state = job["update"]
+        for state in (self.refused, self.state):
+            if state:
+                state["digest"] = unhexlify(state["digest"])
+
+
+sys.modules["network"] = Network
+
+import fake_boot  # noqa: E402 the path comes with the job
+import report  # noqa: E402
+
+fake_boot.slot()
+boot = fake_boot.Boot(job.get("mode", "active"), job.get("clock"))
+reporter = report.Reporter(boot, Installer(), Link(), Sensor())
+reporter.read()
+nonce = unhexlify(job["nonce"]) if job.get("nonce") else None
+print(json.dumps([hexlify(reporter.report(nonce)).decode() for _ in range(2)]))

@@ -1,0 +1,358 @@
+"""Reports as a verifier sees them: honest ones in words, every forged, foreign, old or malformed one refused."""
+
+import hashlib
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+from cases import report as made
+from gatehouse_tools import cbor, core, cose, report_words, reports
+from gatehouse_tools.errors import GatehouseError
+from servers import device
+
+KEY = made.report_key(0)
+DEVICES = {"gh-1": reports.Device(KEY, b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
+IDLE = {"state": "idle", "reason": None, "detail": "", "digest": "", "sequence": 0, "done": 0, "total": 0}
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def claims(number=1, boots=7, **changes):
+    """Good claims; `changes` are labels such as c265="x" or p16=[1, 2], with None to leave one out."""
+    component = cbor.dumps({1: ["example", ["1.0.0", 16384]], 2: [1, b"I" * 32]})
+    private = {
+        1: "a", 2: "active", 3: b"M" * 32, 4: 1000, 5: [0, 0], 6: {"app": [1000, 0]}, 7: 1, 8: {1: "idle"}, 10: [1],
+        11: 1, 12: "1.0.0", 13: b"C" * 32, 14: 50000, 15: 900000, 16: [boots, number], 17: [],
+    }  # fmt: skip
+    found = {
+        6: 1_800_000_000, 256: b"\x01" + b"D" * 16, 258: b"V" * 16, 259: b"UNIX", 260: ["1"], 261: 12,
+        265: reports.PROFILE, 267: boots, 268: b"S" * 16, 270: "example", 271: ["1.0.0", 16384],
+        273: [[295, component]], -70001: private,
+    }  # fmt: skip
+    for name, value in changes.items():
+        target = found if name[0] == "c" else private
+        if value is None:
+            del target[int(name[1:])]
+        else:
+            target[int(name[1:])] = value
+    return found
+
+
+def sealed(found, kid=b"gh-1", key=KEY):
+    return cbor.dumps(cbor.Tag(61, cbor.Tag(17, cbor.loads(cose.mac0(key, kid, cbor.dumps(found))).value)))
+
+
+def refused(reason, *arguments):
+    with pytest.raises(GatehouseError) as caught:
+        reports.verify(*arguments)
+    assert caught.value.reason == reason, str(caught.value)
+    return str(caught.value)
+
+
+# Honest reports.
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A function that gives two reports in a row from the device's own code."""
+
+    def run(**job):
+        before = [str(TESTS / "device"), str(TESTS.parent / "firmware")]
+        folder = str(tmp_path_factory.mktemp("report"))
+        result = device.run("report.py", {"folder": folder, "update": dict(IDLE), **job}, before=before)
+        return [bytes.fromhex(item) for item in result]
+
+    return run
+
+
+def test_report_of_the_device_in_words(real):
+    first, second = real(clock=1_800_000_000, nonce="00112233445566778899")
+    report = reports.verify(first, DEVICES, "gh-1")
+    assert report.device == "gh-1"
+    assert report.counter == (7, 1)
+    assert report.nonce == bytes.fromhex("00112233445566778899")
+    words = report.claims
+    assert words["name"] == "example" and words["version"] == "1.0.0"
+    assert (words["slot"], words["mode"], words["sequence"]) == ("a", "active", 1000)
+    assert words["manifest"] == (b"M" * 32).hex()
+    assert words["index_digest"] == hashlib.sha256(b"index").hexdigest()
+    assert words["floors"] == {"app": {"install": 1000, "boot": 0}}
+    assert words["update"] == {"state": "idle"}
+    assert words["reset"] == "power-on"
+    assert words["time"] == 1_800_000_000
+    assert words["core"] == core.version()
+    assert words["sensor"] == {"name": "temperature", "unit": "°C", "value": 21.5, "time": 1_800_000_000}
+    assert words["link"] == {"connects": 2, "dropped": 0}
+    assert words["wifi"] == {"address": "192.0.2.7", "signal": -61}
+    assert report.degraded == []
+    assert reports.verify(second, DEVICES, "gh-1").counter == (7, 2)
+
+
+def test_troubles_of_the_device_in_words(real):
+    refusal = {"reason": "sequence", "detail": "below", "digest": "cc" * 32, "sequence": 9, "count": 3}
+    update = {**IDLE, "state": "failed", "reason": "http", "detail": "404", "digest": "bb" * 32, "sequence": 2000}
+    data, _ = real(fault=True, update={**update, "done": 3, "total": 40}, refused=refusal)
+    report = reports.verify(data, DEVICES, "gh-1")
+    assert report.degraded == ["clock", "sensor"]
+    assert report.claims["sensor"]["value"] is None
+    assert "time" not in report.claims
+    assert report.claims["update"] == {
+        "state": "failed", "reason": "http", "detail": "404", "digest": "bb" * 32, "sequence": 2000,
+        "files": {"done": 3, "total": 40},
+    }  # fmt: skip
+    assert report.claims["refused"] == refusal
+
+
+def test_recovery_in_words():
+    found = claims(c270=None, c271=None, c273=None, p2="recovery", p8=None, p18="digest: /slots/a", p17=["recovery"])
+    for label in (1, 3, 4, 11, 13):
+        found[-70001][label] = None
+    report = reports.verify(sealed(found), DEVICES)
+    assert report.claims["slot"] is None
+    assert report.claims["failure"] == "digest: /slots/a"
+    assert "name" not in report.claims
+
+
+def test_keys_may_be_plain_bytes():
+    assert reports.verify(sealed(claims()), {"gh-1": KEY}).counter == (7, 1)
+
+
+def test_unknown_labels_are_left_out():
+    report = reports.verify(sealed(claims(p99="new", c999=1)), DEVICES)
+    assert "new" not in json.dumps(report.claims)
+
+
+def test_texts_cannot_drive_the_terminal():
+    report = reports.verify(sealed(claims(p17=["\x1b[2Jwell"])), DEVICES)
+    assert report.degraded == ["\ufffd[2Jwell"]
+
+
+def test_unverified_is_read_without_a_key():
+    assert reports.unverified(sealed(claims(), key=b"?" * 32)).claims["name"] == "example"
+
+
+# Forged, foreign and malformed ones.
+
+
+def test_another_key_made_the_mac():
+    refused("signature", sealed(claims(), key=b"?" * 32), DEVICES)
+
+
+def test_device_key_is_not_the_report_key():
+    refused("signature", sealed(claims(), key=made.DEVICE_KEY), DEVICES)
+
+
+def test_key_of_a_former_owner():
+    refused("signature", sealed(claims(), key=made.report_key(1)), DEVICES)
+
+
+def test_every_flipped_bit_is_refused():
+    data = bytearray(sealed(claims()))
+    for at in range(len(data)):
+        data[at] ^= 1 << at % 8
+        with pytest.raises(GatehouseError) as caught:
+            reports.verify(bytes(data), DEVICES, "gh-1")
+        assert caught.value.reason in ("signature", "format", "unsupported", "device", "key")
+        data[at] ^= 1 << at % 8
+    assert reports.verify(bytes(data), DEVICES, "gh-1")
+
+
+def test_every_truncation_is_refused():
+    data = sealed(claims())
+    for size in range(len(data)):
+        refused("format", data[:size], DEVICES)
+    refused("format", data + b"\0", DEVICES)
+
+
+def test_device_that_nobody_knows():
+    assert "gh-9" in refused("key", sealed(claims(), kid=b"gh-9"), DEVICES)
+
+
+def test_report_of_one_device_on_the_topic_of_another():
+    refused("device", sealed(claims()), DEVICES, "gh-2")
+
+
+def test_a_device_cannot_report_for_another():
+    """gh-2 knows its own key only: under gh-1's name that is a wrong MAC."""
+    refused("signature", sealed(claims(), kid=b"gh-1", key=b"2" * 32), DEVICES, "gh-1")
+
+
+def test_ueid_of_another_device():
+    refused("device", sealed(claims(c256=b"\x01" + b"E" * 16)), DEVICES)
+
+
+def test_other_profile():
+    refused("unsupported", sealed(claims(c265="tag:gatehouse.example,2026:report-2")), DEVICES)
+
+
+def test_too_large():
+    refused("format", sealed(claims(p99="x" * reports.MAX_REPORT)), DEVICES)
+
+
+@pytest.mark.parametrize("wrap", [lambda body: body, lambda body: cbor.Tag(62, body), lambda body: [body]])
+def test_not_a_web_token(wrap):
+    body = cbor.loads(cose.mac0(KEY, b"gh-1", cbor.dumps(claims())))
+    refused("format", cbor.dumps(wrap(body)), DEVICES)
+
+
+def test_key_id_that_is_no_text():
+    refused("format", sealed(claims(), kid=b"\xff"), DEVICES)
+
+
+def test_claims_that_are_no_map():
+    refused("format", sealed([1, 2]), DEVICES)
+
+
+@pytest.mark.parametrize("label", [c for c in report_words.CLAIMS if report_words.CLAIMS[c][2] and c != 265])
+def test_a_claim_is_missing(label):
+    found = claims()
+    del found[label]
+    assert "missing" in refused("format", sealed(found), DEVICES)
+
+
+@pytest.mark.parametrize("label", [c for c in report_words.GATEHOUSE if report_words.GATEHOUSE[c][2]])
+def test_a_private_claim_is_missing(label):
+    found = claims()
+    del found[-70001][label]
+    assert "missing" in refused("format", sealed(found), DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"c6": -1}, "time"),
+        ({"c10": b"short"}, "nonce"),
+        ({"c256": b"D" * 16}, "ueid"),
+        ({"c259": b"x" * 33}, "model"),
+        ({"c259": b"\xff"}, "model"),
+        ({"c260": "1"}, "hardware"),
+        ({"c261": True}, "uptime"),
+        ({"c271": ["1.0.0", 1]}, "version"),
+        ({"c273": [[295, b"\xff"]]}, "index_digest"),
+        ({"c273": [[295, cbor.dumps({1: ["x", ["1", 16384]], 2: [-16, b"I" * 32]})]]}, "index_digest"),
+        ({"p1": "c"}, "slot"),
+        ({"p2": "fine"}, "mode"),
+        ({"p3": b"M" * 31}, "manifest"),
+        ({"p5": [0]}, "record"),
+        ({"p6": {"app": 1}}, "floors"),
+        ({"p7": 6}, "reset"),
+        ({"p8": {1: "perfect"}}, "update.state"),
+        ({"p8": {}}, "update.state"),
+        ({"p8": []}, "update"),
+        ({"p9": {1: "key", 3: b"", 4: 0, 6: -1}}, "refused.count"),
+        ({"p16": [1]}, "counter"),
+        ({"p16": [1, 2.0]}, "counter"),
+        ({"p17": "ok"}, "degraded"),
+        ({"p32": {1: "t", 2: "C", 3: "21", 4: None}}, "sensor.value"),
+        ({"p33": {1: 1}}, "link.dropped"),
+        ({"p34": {1: None, 2: 0.5}}, "wifi.signal"),
+    ],
+)
+def test_a_claim_of_the_wrong_kind(change, where):
+    assert where in refused("format", sealed(claims(**change)), DEVICES)
+
+
+# Counters.
+
+
+def take(verifier, data, retained=False):
+    found = verifier.take("gh-1", data, retained)
+    return found and (found.verdict, found.reason)
+
+
+def test_live_report_is_verified():
+    assert take(reports.Verifier(DEVICES), sealed(claims())) == ("verified", None)
+
+
+def test_retained_report_is_unproven_until_a_newer_one_comes():
+    verifier = reports.Verifier(DEVICES)
+    assert take(verifier, sealed(claims(5)), retained=True) == ("unproven", None)
+    assert take(verifier, sealed(claims(5))) is None  # the same one again proves no more
+    assert take(verifier, sealed(claims(6))) == ("verified", None)
+
+
+def test_old_report_is_refused():
+    verifier = reports.Verifier(DEVICES)
+    assert take(verifier, sealed(claims(9, boots=7))) == ("verified", None)
+    assert take(verifier, sealed(claims(8, boots=7))) == ("refused", "counter")
+    assert take(verifier, sealed(claims(99, boots=6))) == ("refused", "counter")
+    assert take(verifier, sealed(claims(1, boots=6)), retained=True) == ("refused", "counter")
+    assert take(verifier, sealed(claims(1, boots=8))) == ("verified", None)
+
+
+def test_two_reports_with_one_counter_are_two_devices():
+    verifier = reports.Verifier(DEVICES)
+    assert take(verifier, sealed(claims(9))) == ("verified", None)
+    assert take(verifier, sealed(claims(9, c261=13))) == ("refused", "counter")
+
+
+def test_forged_report_moves_no_counter():
+    verifier = reports.Verifier(DEVICES)
+    assert take(verifier, sealed(claims(99), key=b"?" * 32)) == ("refused", "signature")
+    assert take(verifier, sealed(claims(1))) == ("verified", None)
+
+
+def test_devices_have_counters_of_their_own():
+    verifier = reports.Verifier({**DEVICES, "gh-2": b"2" * 32})
+    assert take(verifier, sealed(claims(9))) == ("verified", None)
+    other = verifier.take("gh-2", sealed(claims(1), b"gh-2", b"2" * 32))
+    assert other.verdict == "verified"
+
+
+# The product's devices.
+
+
+def provisioned(folder, name, secrets, facts=None):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "secrets.json").write_text(secrets)
+    if facts is not None:
+        (folder / name / "device.json").write_text(facts)
+
+
+def test_known_devices_of_a_product(tmp_path):
+    number = uuid.UUID(bytes=b"D" * 16)
+    provisioned(tmp_path, "gh-1", json.dumps({"report_key": KEY.hex()}), json.dumps({"uuid": str(number)}))
+    provisioned(tmp_path, "gh-2", json.dumps({"report_key": "32" * 32}))
+    assert reports.known_devices(tmp_path) == DEVICES
+
+
+@pytest.mark.parametrize("secrets", ["{}", "no json", '{"report_key": 5}', '{"report_key": "xy"}', "[]"])
+def test_damaged_secrets_are_one_clear_line(tmp_path, secrets):
+    provisioned(tmp_path, "gh-1", secrets)
+    with pytest.raises(GatehouseError, match="damaged"):
+        reports.known_devices(tmp_path)
+
+
+# One form in three places.
+
+
+def cddl_map(name):
+    """The labels of one map or group of docs/report.cddl."""
+    text = core.source("docs", "report.cddl").read_text()
+    body = re.search(rf"^{name} = [{{(]\n(.*?)\n[}})]", text, re.MULTILINE | re.DOTALL)[1]
+    return {int(label) for label in re.findall(r"^\s*[?(\s]*(-?\d+) =>", body, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [
+        (("claims", "software"), "CLAIMS"),
+        (("gatehouse", "application"), "GATEHOUSE"),
+        (("update",), "UPDATE"),
+        (("refusal",), "REFUSAL"),
+        (("sensor",), "SENSOR"),
+        (("link",), "LINK"),
+        (("wifi",), "WIFI"),
+    ],
+)
+def test_tables_are_those_of_the_cddl(names, table):
+    assert set.union(*map(cddl_map, names)) == set(getattr(report_words, table))
+
+
+def test_device_has_the_labels_of_the_cddl():
+    text = core.source("lib", "gatehouse", "status.py").read_text() + core.source("firmware", "report.py").read_text()
+    private = text[text.index("# Keys of the private map") :]
+    labels = {int(label) for label in re.findall(r"^_?[A-Z_]+ = const\((\d+)\)$", private, re.MULTILINE)}
+    assert labels == set(report_words.GATEHOUSE)

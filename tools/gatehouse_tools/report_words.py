@@ -1,0 +1,247 @@
+"""What the labels of a report mean: docs/report.cddl as tables, which check each value and name it.
+
+Labels that are not in a table are left out: a newer device may say more than these tools know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import cbor
+from .errors import GatehouseError
+
+PRIVATE = -70001  # the label of Gatehouse's own map
+RESETS = ("unknown", "power-on", "hard reset", "watchdog", "deep sleep", "soft reset")  # machine.reset_cause() on ESP32
+STATES = (
+    "idle", "downloading", "installing", "pending-reboot", "trial", "confirmed", "rolled-back", "refused", "failed",
+)  # fmt: skip
+
+Reader = Callable[[Any], Any]
+# label: (name in words, reader that checks a value and turns it into words, whether it must be there)
+Table = Mapping[int, tuple[str, Reader, bool]]
+
+
+def read(claims: dict[Any, Any]) -> dict[str, Any]:
+    """The claims in words, the standard's and Gatehouse's own. ValueError names the first that is wrong or missing."""
+    return _map(claims, CLAIMS, "")
+
+
+def _map(value: Any, table: Table, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where.rstrip('.')} is no map")
+    words = {}
+    for label, (name, reader, required) in table.items():
+        if label in value:
+            try:
+                found = reader(value[label])
+            except ValueError as error:
+                raise ValueError(str(error) if isinstance(error, _Inner) else f"{where}{name} is {error}") from None
+            if name:
+                words[name] = found
+            else:
+                words |= found
+        elif required:
+            raise ValueError(f"{where}{name or label} is missing")
+    return words
+
+
+class _Inner(ValueError):
+    """An error that already says where."""
+
+
+def _inner(table: Table, where: str) -> Reader:
+    def read(value: Any) -> dict[str, Any]:
+        try:
+            return _map(value, table, where)
+        except ValueError as error:
+            raise _Inner(str(error)) from None
+
+    return read
+
+
+def _uint(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("no unsigned integer")
+    return value
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError("no integer")
+    return value
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("no number")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    # From a device, and shown in a terminal: no control characters.
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
+
+
+def _hex(least: int, most: int) -> Reader:
+    def read(value: Any) -> str:
+        if not isinstance(value, bytes) or not least <= len(value) <= most:
+            raise ValueError("no byte string of the right length")
+        return value.hex()
+
+    return read
+
+
+_digest = _hex(32, 32)
+
+
+def _or_null(reader: Reader) -> Reader:
+    return lambda value: None if value is None else reader(value)
+
+
+def _one_of(*words: str) -> Reader:
+    def read(value: Any) -> str:
+        if value not in words or not isinstance(value, str):
+            raise ValueError("none of " + ", ".join(words))
+        return value
+
+    return read
+
+
+def _uints(*names: str) -> Reader:
+    def read(value: Any) -> dict[str, int]:
+        if not isinstance(value, list) or len(value) != len(names):
+            raise ValueError(f"no list of {len(names)}")
+        return {name: _uint(item) for name, item in zip(names, value, strict=True)}
+
+    return read
+
+
+def _model(value: Any) -> str:
+    try:
+        return _text(bytes.fromhex(_hex(1, 32)(value)).decode())
+    except UnicodeDecodeError:
+        raise ValueError("no UTF-8") from None
+
+
+def _version(value: Any) -> str:
+    match value:
+        case [str(), 16384]:
+            return _text(value[0])
+    raise ValueError("no semantic version")
+
+
+def _hardware(value: Any) -> str:
+    match value:
+        case [str()]:
+            return _text(value[0])
+    raise ValueError("no list of one text")
+
+
+def _measurement(value: Any) -> str:
+    """The digest of the slot's index."""
+    match value:
+        case [[295, bytes() as data]]:
+            try:
+                component = cbor.loads(data)
+            except GatehouseError as error:
+                raise ValueError(str(error)) from None
+            match component:
+                case {1: [str(), [str(), 16384]], 2: [1, bytes() as digest]}:
+                    return str(_digest(digest))
+    raise ValueError("no measured component")
+
+
+def _counter(value: Any) -> list[int]:
+    return list(_uints("boots", "number")(value).values())
+
+
+def _floors(value: Any) -> dict[str, dict[str, int]]:
+    if not isinstance(value, dict):
+        raise ValueError("no map")
+    return {_text(name): _uints("install", "boot")(pair) for name, pair in value.items()}
+
+
+def _reset(value: Any) -> str:
+    if _uint(value) >= len(RESETS):
+        raise ValueError("no known cause")
+    return RESETS[value]
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("no list")
+    return [_text(item) for item in value]
+
+
+def _first(name: str) -> Reader:
+    return lambda value: _uints(name)(value)[name]
+
+
+UPDATE: Table = {
+    1: ("state", _one_of(*STATES), True),
+    2: ("reason", _text, False),
+    3: ("digest", _digest, False),
+    4: ("sequence", _uint, False),
+    5: ("detail", _text, False),
+    6: ("files", _uints("done", "total"), False),
+}
+REFUSAL: Table = {
+    1: ("reason", _text, True),
+    3: ("digest", _hex(0, 32), True),
+    4: ("sequence", _uint, True),
+    5: ("detail", _text, False),
+    6: ("count", _uint, True),
+}
+SENSOR: Table = {
+    1: ("name", _text, True),
+    2: ("unit", _text, True),
+    3: ("value", _or_null(_number), True),
+    4: ("time", _or_null(_uint), True),
+}
+LINK: Table = {1: ("connects", _uint, True), 2: ("dropped", _uint, True)}
+WIFI: Table = {
+    1: ("address", _or_null(_text), True),
+    2: ("signal", _or_null(_int), True),
+}
+GATEHOUSE: Table = {
+    1: ("slot", _or_null(_one_of("a", "b")), True),
+    2: ("mode", _one_of("active", "trial", "recovery"), True),
+    3: ("manifest", _or_null(_digest), True),
+    4: ("sequence", _or_null(_uint), True),
+    5: ("record", _uints("tries", "quiet"), True),
+    6: ("floors", _floors, True),
+    7: ("reset", _reset, True),
+    8: ("update", _inner(UPDATE, "update."), False),
+    9: ("refused", _inner(REFUSAL, "refused."), False),
+    10: ("configuration", _first("generation"), True),
+    11: ("trust", _or_null(_uint), True),
+    12: ("core", _text, True),
+    13: ("core_digest", _or_null(_digest), True),
+    14: ("heap_free", _uint, True),
+    15: ("flash_free", _uint, True),
+    16: ("counter", _counter, True),
+    17: ("degraded", _texts, True),
+    18: ("failure", _text, False),
+    32: ("sensor", _inner(SENSOR, "sensor."), False),
+    33: ("link", _inner(LINK, "link."), False),
+    34: ("wifi", _inner(WIFI, "wifi."), False),
+}
+CLAIMS: Table = {
+    6: ("time", _uint, False),
+    10: ("nonce", _hex(8, 64), False),
+    256: ("ueid", _hex(17, 17), True),
+    258: ("vendor", _hex(16, 16), True),
+    259: ("model", _model, True),
+    260: ("hardware", _hardware, True),
+    261: ("uptime", _uint, True),
+    265: ("profile", _text, True),
+    267: ("boots", _uint, True),
+    268: ("boot_seed", _hex(16, 16), True),
+    270: ("name", _text, False),
+    271: ("version", _version, False),
+    273: ("index_digest", _measurement, False),
+    PRIVATE: ("", _inner(GATEHOUSE, ""), True),
+}

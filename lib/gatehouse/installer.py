@@ -84,7 +84,7 @@ class Installer:
             self._refuse(reason, "flash: %s" % error, digest, sequence, whole)
         finally:
             self._busy = False
-            unload("suit", "es256", "tree", "unpack", "source")
+            unload("suit", "suit_commands", "es256", "tree", "unpack", "source", "connection", "uri")
             gc.collect()
         return False
 

@@ -277,7 +277,7 @@ def boot():
         current.mode = "recovery"
         current.failure = error
     print("gatehouse: boot", current.boot_count, current.mode, current.release and current.release.version or "")
-    unload("suit", "es256", "tree")
+    unload("suit", "suit_commands", "es256", "tree")
     return current
 
 

@@ -1,0 +1,84 @@
+"""The core alone: what runs when no slot can. It brings the network up, reports `recovery`, and takes an offer."""
+
+import asyncio
+import time
+
+from micropython import const
+
+from gatehouse import installer, link, record, status, topics, wifi
+
+RECOVERY_S = const(600)  # then the active release, if there is one, gets another chance
+_BEAT_MS = const(1000)
+_REPORT_MS = const(60000)
+_RETRY_MS = const(15000)  # of an offer that failed for want of network, space or time
+_ACK_MS = const(10000)
+
+
+class Recovery:
+    """The few services of a device without an application."""
+
+    def __init__(self, boot):
+        self._boot = boot
+        self._changed = asyncio.Event()
+        self._offer = None  # the newest envelope that came
+        self._offered = asyncio.Event()
+        self._started = time.ticks_ms()
+        self._installer = installer.Installer(boot, self._changed.set)
+        self._link = link.for_device(boot, self._received, self._changed.set)
+
+    def _received(self, topic, payload):
+        if topic.endswith(b"/offer") and payload:
+            self._offer = bytes(payload)
+            self._offered.set()
+
+    async def main(self):
+        """Run until a restart."""
+        await asyncio.gather(wifi.run(self._boot), self._link.run(), self._beat(), self._tell(), self._update())
+
+    async def _beat(self):
+        while True:
+            self._boot.feed()
+            status.uptime()
+            waited = time.ticks_diff(time.ticks_ms(), self._started) >= RECOVERY_S * 1000
+            if waited and self._boot.record.active and self._installer.state["state"] != "downloading":
+                # Whatever kept the release from showing its health may be over: a broker, a server, a network.
+                self._boot.record.quiet = record.QUIET_LIMIT - 1
+                self._boot.record.save()
+                self._boot.restart()
+            await asyncio.sleep_ms(_BEAT_MS)
+
+    async def _tell(self):
+        topic = topics.topic("report", id=self._boot.identity.id)
+        while True:
+            try:
+                await asyncio.wait_for_ms(self._changed.wait(), _REPORT_MS)
+            except asyncio.TimeoutError:
+                pass
+            self._changed.clear()
+            if self._link.connected:
+                report = status.seal(self._boot, status.claims(self._boot, self._installer))
+                await self._link.publish_acked(topic, report, True, _ACK_MS)
+
+    async def _update(self):
+        while True:
+            await self._offered.wait()
+            self._offered.clear()
+            if await self._installer.offer(self._offer):
+                await asyncio.sleep_ms(_BEAT_MS)  # the report of it goes out first
+                self._link.close()
+                self._boot.restart()
+            if self._installer.state["state"] == "failed":
+                await asyncio.sleep_ms(_RETRY_MS)
+                self._offered.set()
+
+
+def run(boot):
+    """Never returns; an exception in a service ends it, and the core resets."""
+    if not boot.trust or not boot.config:
+        # Without trust anchors nothing can be verified and nobody is told: only a workshop can help.
+        print("gatehouse: recovery impossible:", boot.failure)
+        while True:
+            boot.feed()
+            time.sleep_ms(_BEAT_MS)
+    print("gatehouse: recovery:", boot.failure)
+    asyncio.run(Recovery(boot).main())

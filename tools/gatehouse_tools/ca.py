@@ -83,9 +83,10 @@ class Authority:
         return Issued(builder.sign(self._key, hashes.SHA256()), key)
 
 
-def create(folder: Path, name: str) -> list[Path]:
+def create(folder: Path, name: str, broker_names: Sequence[str] = ()) -> list[Path]:
     """A new authority called `name` in `folder`, with the certificates of the broker and of the host tools.
 
+    The broker's is for this machine, and for `broker_names`: more host names and addresses.
     Returns the files written. Nothing is overwritten.
     """
     product.make_folder(folder, secret=True)
@@ -101,7 +102,7 @@ def create(folder: Path, name: str) -> list[Path]:
     )
     made = _save(folder, "ca", Issued(certificate, key))
     authority = Authority(folder)
-    made += _save(folder, "broker", authority.issue("broker", BROKER_NAMES, SERVER_DAYS, server=True))
+    made += _save(folder, "broker", authority.issue("broker", (*BROKER_NAMES, *broker_names), SERVER_DAYS, server=True))
     made += _save(folder, "host", authority.issue(topics.HOST, days=HOST_DAYS))
     return made
 

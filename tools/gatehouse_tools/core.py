@@ -80,6 +80,11 @@ def check_config(values: dict[int, Any]) -> None:
         _ask(config._check, name, value, least, most, default)
 
 
+def config_names() -> dict[int, str]:
+    """The fields of a configuration by number, as the device calls them."""
+    return {key: field[0] for key, field in module("config")._FIELDS.items()}
+
+
 def _ask(rule: Callable[..., None], *arguments: Any) -> None:
     from gatehouse import Refused  # type: ignore[import-not-found]  # the device's package, loaded by module()
 

@@ -144,11 +144,12 @@ def release_facts(envelope: suit.Envelope) -> dict[str, Any]:
             if code == suit.OVERRIDE and isinstance(argument, dict):
                 parameters = argument | parameters
     digest = parameters.get(suit.IMAGE_DIGEST)
+    told = cbor.loads(digest, "parameter image-digest") if isinstance(digest, bytes) else None
     return {
         "vendor_id": parameters.get(suit.VENDOR),
         "class_id": parameters.get(suit.CLASS),
         "device_id": parameters.get(suit.DEVICE),
-        "digest": cbor.loads(digest, "parameter image-digest")[1] if digest else None,
+        "digest": told[1] if isinstance(told, list) and len(told) == 2 else None,
         "size": parameters.get(suit.IMAGE_SIZE),
         "uri": parameters.get(suit.URI),
         "use_before": parameters.get(suit.USE_BEFORE),

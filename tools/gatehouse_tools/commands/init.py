@@ -24,8 +24,11 @@ from ..errors import UsageError
 )
 @click.option("--board", "boards", metavar="BOARD", multiple=True, help="A folder of boards/; repeat for several.")
 @click.option("--contact", metavar="MAIL", help="Where to report vulnerabilities. Default: security@DOMAIN.")
+@click.option("--broker-host", "hosts", metavar="HOST", multiple=True, help="A name of the broker besides localhost.")
 @ui.json_option
-def command(directory: Path, name: str | None, domain: str, boards: tuple[str, ...], contact: str | None) -> None:
+def command(
+    directory: Path, name: str | None, domain: str, boards: tuple[str, ...], contact: str | None, hosts: tuple[str, ...]
+) -> None:
     """Make a new product in DIR: signing keys (ECDSA P-256) for root, release and operator, a certificate authority
     with the certificates of the broker and of the host tools, and product.toml. Nothing is ever overwritten.
 
@@ -38,7 +41,7 @@ def command(directory: Path, name: str | None, domain: str, boards: tuple[str, .
         if not name:
             raise UsageError(f"{directory}: no product name can be made of the folder's; give --name")
     made = product.create(directory, name, domain, list(boards or ("unix",)), contact)
-    made += ca.create(directory / "ca", name)
+    made += ca.create(directory / "ca", name, hosts)
     item = product.Product(directory.resolve())
     authority = ca.load_certificate(item.ca / "ca.pem").not_valid_after_utc.date()
     tools = ca.load_certificate(item.ca / "host.pem").not_valid_after_utc.date()

@@ -100,8 +100,8 @@ def check(partitions: list[Partition], flash_size: int, what: str = "partition t
     for item in sorted(partitions, key=lambda one: one.offset):
         align = _APP_ALIGN if item.type == APP else _SECTOR
         problem = ""
-        if not 0 < len(item.name.encode()) <= 15 or not item.name.isascii():
-            problem = "a name is 1 to 15 ASCII characters"
+        if not 0 < len(item.name) <= 15 or not item.name.isascii() or not item.name.isprintable():
+            problem = "a name is 1 to 15 printable ASCII characters"
         elif item.name in names:
             problem = "the name is there twice"
         elif item.offset % align:

@@ -1,0 +1,85 @@
+"""`gatehouse publish`: offer a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from .. import identity, product, publish, topics, ui
+from ..errors import GatehouseError, UsageError
+
+
+@click.command("publish")
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.option("--device", "devices", metavar="ID", multiple=True, help="A device; repeatable.")
+@click.option("--group", "groups", metavar="NAME", multiple=True, help="A group; repeatable.")
+@click.option("--broker", metavar="HOST[:PORT]", help="The MQTT broker. Default: product.toml.")
+@click.option("--clear", is_flag=True, help="Remove the offer instead of making one.")
+@click.option("--force", is_flag=True, help="Offer it although devices would refuse it.")
+@ui.product_option
+@ui.json_option
+def command(
+    file: Path | None,
+    devices: tuple[str, ...],
+    groups: tuple[str, ...],
+    broker: str | None,
+    clear: bool,
+    force: bool,
+    product_dir: str | None,
+) -> None:
+    """Offer the release in FILE, a .suit envelope with its pack beside it, to devices or groups: retained on the
+    broker, so that a device that is offline now finds it later. What the devices would refuse is not sent.
+
+    \b
+    Example:
+    $ gatehouse publish dist/shop-1.1.0.suit --group all
+    $ gatehouse publish --clear --device gh-1f3a90c2
+    """
+    if not devices and not groups:
+        raise UsageError("say who is to get it: --device ID or --group NAME")
+    if (file is None) != clear:
+        raise UsageError("give either the FILE to offer, or --clear")
+    item = product.find(product_dir)
+    settings = item.device
+    host, port = identity.host_and_port(
+        broker or str(settings.get("broker", "localhost")), settings.get("port", product.BROKER_PORT), "broker"
+    )
+    targets, where = _targets(item, devices, groups, force)
+    offer = publish.Offer(b"") if file is None else publish.check(item, file, targets)
+    for warning in offer.warnings:
+        ui.warn(warning)
+    if offer.problems and not force:
+        raise offer.problems[0]
+    for problem in offer.problems:
+        ui.warn(f"sent all the same: {problem}")
+    publish.send(item, host, port, [(topic, offer.data) for topic in where])
+    for topic in where:
+        ui.show(f"{'cleared' if clear else 'offered'}  {topic}  (acknowledged by {host}:{port})")
+    digest = offer.digest.hex() if offer.digest else None
+    if digest:
+        ui.show(f"manifest sha-256:{digest}, sequence {offer.sequence}")
+    ui.result({"ok": True, "cleared": clear, "topics": where, "digest": digest, "sequence": offer.sequence})
+
+
+def _targets(
+    item: product.Product, devices: tuple[str, ...], groups: tuple[str, ...], force: bool
+) -> tuple[list[dict[str, object]], list[str]]:
+    """(device.json of each target, the topics); a device or a group that is not known is an error without --force."""
+    found, where = [], []
+    for name in devices:
+        try:
+            found.append(item.device_facts(name))
+        except GatehouseError:
+            if not force or not topics.is_device_id(name):
+                raise
+        where.append(topics.topic("offer", id=name))
+    for name in groups:
+        if not name or any(character in name for character in "/+#"):
+            raise UsageError(f"group {name!r}: no '/', '+' or '#'")
+        members = publish.in_group(item, name)
+        if not members and not force:
+            raise GatehouseError(f"no device of {item.name} is in group {name!r}; --force offers it all the same")
+        found += members
+        where.append(topics.topic("group-offer", group=name))
+    return found, where

@@ -1,0 +1,226 @@
+"""A device's flash in words, verified as its own boot would: by the anchors in it, from the root digest in NVS on."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+from . import bootrecord, cbor, keys, pack, product, suit
+from .errors import GatehouseError
+from .image import flash, littlefs
+from .image.partitions import Partition
+from .inspect_files import RIGHTS, Finding, Row, component_name, entry_words, envelope, trust_rows
+
+SECRET = {"device_key", "tls_key", "wifi", "broker"}  # of NVS; told by their size only
+_IDENTITY = {1: "id", 2: "vendor id", 3: "class id", 4: "uuid", 5: "model", 6: "hardware", 7: "domain"}
+_RECORD = "/state/boot.cbor"
+
+
+def is_flash(data: bytes) -> bool:
+    """True for a flash image."""
+    return flash.looks_like(data)
+
+
+def is_nvs(data: bytes) -> bool:
+    """True for an NVS partition."""
+    return flash.is_nvs(data)
+
+
+def is_boot_record(data: bytes) -> bool:
+    """True for what begins as a boot record does: a CRC-32 and a map of six whose first field is a release or null."""
+    return data[4:6] == b"\xa6\x01" and data[6:7] in (b"\x85", b"\xf6")
+
+
+def flash_image(data: bytes, item: product.Product | None) -> Finding:
+    """A whole flash image: every part of it, and each slot's release verified."""
+    found = Finding("flash", facts={"size": len(data)})
+    parts = found.attempt("", flash.take_apart, data)
+    if parts is None:
+        return found
+    found.add("Partitions", [(part.name, _partition_words(part)) for part, _ in parts.values()])
+    values: dict[str, bytes | int] = {}
+    if "nvs" in parts:
+        inner, values = _nvs(parts["nvs"][1])
+        found.facts["identity"] = inner.facts.get("identity")
+        found.include(inner, "NVS")
+    if "otadata" in parts:
+        entry = flash.parse_otadata(parts["otadata"][1])
+        told = f"ota_{entry.slot}, {entry.state}, sequence {entry.sequence}" if entry else "none yet: the first starts"
+        found.add("OTA choice", [("otadata", told)])
+    if "vfs" in parts:
+        read = found.attempt("vfs", littlefs.read, parts["vfs"][1])
+        if read is not None:
+            _file_system(found, read[0], values, item)
+    return found
+
+
+def nvs_partition(data: bytes) -> Finding:
+    """An NVS partition: names and sizes, secrets not shown."""
+    return _nvs(data)[0]
+
+
+def _nvs(data: bytes) -> tuple[Finding, dict[str, bytes | int]]:
+    values, problems = flash.nvs_values(data)
+    found = Finding("nvs", problems=problems, facts={"size": len(data)})
+    rows: list[Row] = []
+    for name, value in values.items():
+        if isinstance(value, int):
+            rows.append((name, str(value)))
+        elif name in SECRET:
+            rows.append((name, f"{len(value)} bytes, secret"))
+        elif name == "root":
+            rows.append((name, f"sha-256:{value.hex()}"))
+        else:
+            rows.append((name, f"{len(value)} bytes"))
+    found.add("Values", rows)
+    identity = values.get("identity")
+    if isinstance(identity, bytes):
+        fields = found.attempt("identity", cbor.loads, identity, "its CBOR")
+        if isinstance(fields, dict):
+            shown = {_IDENTITY.get(key, str(key)): _identity_words(key, value) for key, value in fields.items()}
+            found.add("Identity", list(shown.items()))
+            found.facts["identity"] = shown
+    return found, values
+
+
+def boot_record(data: bytes) -> Finding:
+    """The boot record alone."""
+    found = Finding("boot record", facts={"size": len(data)})
+    _record(found, "", data)
+    return found
+
+
+def _record(found: Finding, where: str, data: bytes) -> dict[str, Any] | None:
+    """The fields of a boot record, told; None and a problem where it is not one."""
+    record: dict[str, Any] | None = found.attempt(where, bootrecord.parse, data)
+    rows = found.attempt(where, _record_rows, record) if record is not None else None
+    if rows is None:
+        return None
+    found.add("Boot record", rows)
+    return record
+
+
+def _partition_words(part: Partition) -> str:
+    return f"{part.kind():<14} 0x{part.offset:06x} to 0x{part.end:06x}, {part.size // 1024} KiB"
+
+
+def _identity_words(key: int, value: Any) -> str:
+    return str(uuid.UUID(bytes=value)) if isinstance(value, bytes) and len(value) == 16 else str(value)
+
+
+def _record_rows(record: dict[str, Any]) -> list[Row]:
+    def release(fields: Any) -> str:
+        if not fields:
+            return "none"
+        return f"slot {fields[0]}, sequence {fields[2]}, manifest sha-256:{fields[1].hex()}, configuration {fields[4]}"
+
+    floors = record["floors"]
+    outcome = record["outcome"]
+    rows = [("active", release(record["active"])), ("trial", release(record["trial"]))]
+    rows += [("tries left", str(record["tries"])), ("boots since health", str(record["quiet"]))]
+    rows += [("install floor", f"{name} {floor[0]}") for name, floor in floors[1].items()]
+    rows += [("boot floor", f"{name} {floor}") for name, floor in floors[2].items()]
+    rows += [("failed", digest.hex()) for digest in floors[4]]
+    told = "none" if outcome is None else f"{outcome[0]}, reason {outcome[1]}, sequence {outcome[3]}"
+    return [*rows, ("last update", told)]
+
+
+def _file_system(
+    found: Finding, files: dict[str, bytes], values: dict[str, bytes | int], item: product.Product | None
+) -> None:
+    """The files: anchors first, since all else is verified by them."""
+    core = [(path, f"{len(files[path])} bytes") for path in files if not path.startswith(("/slots/", "/state/"))]
+    found.add("Core", core)
+    known = found.attempt("/state/trust.suit", _anchors, found, files, values) or {}
+    if item and known and item.public_keys().get("root") != known.get("root"):
+        found.problems.append(GatehouseError("the device's root key is not the one of this product", "key"))
+    for path in sorted(files):
+        if path.startswith("/state/config-"):
+            found.attempt(path, _signed, files[path], known, "config")
+            inner = envelope(files[path], None)
+            found.sections += [(path, rows) for title, rows in inner.sections if title == "Configuration"]
+    if _RECORD not in files:
+        found.problems.append(GatehouseError(f"{_RECORD} is missing; the device rebuilds it from NVS", "state"))
+    record = _record(found, _RECORD, files[_RECORD]) if _RECORD in files else None
+    found.facts["slots"] = {}
+    for slot in ("a", "b"):
+        root = f"/slots/{slot}/"
+        held = {path.removeprefix(root): data for path, data in files.items() if path.startswith(root)}
+        if held:
+            found.facts["slots"][slot] = found.attempt(f"/slots/{slot}", _slot, found, slot, held, known)
+        else:
+            found.add(f"Slot {slot}", [("release", "none")])
+    _named(found, record)
+
+
+def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, bytes | int]) -> dict[str, keys.PublicKey]:
+    """The keys of the trust store by role, the store verified from the root digest in NVS on."""
+    data = files.get("/state/trust.suit")
+    if data is None:
+        raise GatehouseError("missing: provision this device", "state")
+    payload = suit.parse(data).payloads.get("#trust", b"")
+    fields = cbor.loads(payload, "its payload")
+    held = {tuple(row[4]): keys.PublicKey(row[2], row[3]) for row in fields[2]}
+    found.add("Trust anchors", trust_rows(fields))
+    root = values.get("root")
+    suit.verify(
+        data, [key for roles, key in held.items() if 1 in roles and hashlib.sha256(key.public).digest() == root]
+    )
+    names = {1: "root", 2: "release", 3: "operator"}
+    return {names.get(role, str(role)): key for roles, key in held.items() for role in roles}
+
+
+def _signed(data: bytes, known: dict[str, keys.PublicKey], component: str) -> suit.Envelope:
+    """The envelope, once it is for `component` and signed by the key that may write it."""
+    parsed = suit.parse(data)
+    if [component_name(parts) for parts in parsed.components] != [component]:
+        raise GatehouseError(f"not a manifest for {component}", "component")
+    signers = suit.verify(data, known.values())
+    if known.get(RIGHTS[component]) not in signers:
+        raise GatehouseError(f"not signed by the {RIGHTS[component]} key", "right")
+    return parsed
+
+
+def _slot(found: Finding, slot: str, held: dict[str, bytes], known: dict[str, keys.PublicKey]) -> dict[str, Any]:
+    """One slot: manifest, index, each file, and no other file."""
+    from .identity import release_facts
+
+    rows: list[Row] = []
+    found.add(f"Slot {slot}", rows)
+    for name in ("manifest.suit", "index.cbor"):
+        if name not in held:
+            rows.append(("release", f"incomplete: no {name}; {len(held)} files of an update that is not finished"))
+            return {"complete": False}
+    parsed = suit.parse(held["manifest.suit"])
+    index = pack.parse_index(held["index.cbor"])
+    rows += [("release", f"{index.name} {index.version}"), ("sequence", str(parsed.sequence))]
+    rows.append(("manifest", f"sha-256:{parsed.digest.hex()}"))
+    listed = {"manifest.suit", "index.cbor"}
+    good = found.attempt(f"slot {slot}", _signed, held["manifest.suit"], known, "app") is not None
+    rows.append(("signature", "verified" if good else "NOT VERIFIED"))
+    if release_facts(parsed)["digest"] != index.digest:
+        good = False
+        found.problems.append(GatehouseError(f"slot {slot}: index.cbor is not the one that is signed", "digest"))
+    for entry in index.entries:
+        listed.add(entry.path)
+        data = held.get(entry.path, b"")
+        whole = len(data) == entry.size and hashlib.sha256(data).digest() == entry.digest
+        rows.append((entry.path, f"{'ok ' if whole else 'BAD'} {entry_words(entry)}"))
+        if not whole:
+            good = False
+            found.problems.append(GatehouseError(f"slot {slot}: {entry.path} is not what was signed", "digest"))
+    for path in sorted(set(held) - listed):
+        good = False
+        found.problems.append(GatehouseError(f"slot {slot}: {path} is not in the index", "extraneous"))
+    return {"complete": True, "verified": good, "version": index.version, "digest": parsed.digest.hex()}
+
+
+def _named(found: Finding, record: dict[str, Any] | None) -> None:
+    """The release that the record calls active must be in its slot."""
+    if not record or not record["active"]:
+        return
+    slot, digest = record["active"][0], record["active"][1].hex()
+    held = found.facts["slots"].get(slot) or {}
+    if held.get("digest") != digest:
+        found.problems.append(GatehouseError(f"the active release {digest[:16]} is not in slot {slot}", "state"))

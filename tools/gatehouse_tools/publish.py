@@ -1,0 +1,167 @@
+"""Offer a release to devices: a retained SUIT envelope on their topic, checked before it is sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt import client as mqtt
+
+from . import identity, pack, product, suit
+from .errors import GatehouseError
+
+MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
+_CONNECT_S = 10.0
+_ACKNOWLEDGE_S = 10.0
+_KEEPALIVE_S = 30
+
+
+@dataclass
+class Offer:
+    """An envelope that is to be offered. `problems`: why devices would refuse it, or could not install it."""
+
+    data: bytes
+    digest: bytes | None = None
+    sequence: int | None = None
+    problems: list[GatehouseError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(item: product.Product, path: Path, targets: Iterable[dict[str, Any]]) -> Offer:
+    """Read an envelope and judge it as its targets (device.json of each) will; the pack beside it is verified too.
+
+    GatehouseError only where the file cannot be read; what devices would refuse is in `problems`.
+    """
+    offer = Offer(product.read(path))
+    steps = (
+        lambda: suit.verify(offer.data, item.public_keys().values()),
+        lambda: _check_size(offer),
+        lambda: _check_manifest(offer, path, list(targets)),
+    )
+    for step in steps:
+        try:
+            step()
+        except GatehouseError as error:
+            offer.problems.append(GatehouseError(f"{path}: {error}", error.reason))
+    return offer
+
+
+def in_group(item: product.Product, group: str) -> list[dict[str, Any]]:
+    """device.json of each device that takes the offers of a group."""
+    found = [product.read_json(folder / "device.json") for folder in item.device_folders()]
+    return [facts for facts in found if group in facts.get("groups", [])]
+
+
+def send(item: product.Product, host: str, port: int, messages: Iterable[tuple[str, bytes]]) -> None:
+    """Publish retained messages (topic, payload) with QoS 1 and wait until the broker has acknowledged each.
+
+    An empty payload removes what is retained. GatehouseError says why the broker cannot be reached or does not answer.
+    """
+    where = f"broker {host}:{port}"
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"gatehouse-{uuid.uuid4().hex[:8]}")
+    client.tls_set_context(tls_context(item))
+    client.connect_timeout = _CONNECT_S
+    settled = threading.Event()
+    failed: list[str] = []
+
+    def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            failed.append(f"it refuses us: {reason}")
+        settled.set()
+
+    def disconnected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        # A broker that does not take our certificate says so only by closing.
+        failed.append(f"it closed the connection ({reason}); is ca/host.pem by the authority that it trusts?")
+        settled.set()
+
+    client.on_connect, client.on_disconnect = connected, disconnected
+    try:
+        client.connect(host, port, _KEEPALIVE_S)
+    except (OSError, ValueError) as error:
+        raise GatehouseError(f"{where}: {_network_words(error)}", "network") from None
+    client.loop_start()
+    try:
+        if not settled.wait(_CONNECT_S):
+            raise GatehouseError(f"{where}: no answer within {_CONNECT_S:.0f} s; is it an MQTT broker?", "timeout")
+        for topic, payload in messages:
+            if failed:
+                raise GatehouseError(f"{where}: {failed[0]}", "network")
+            _publish(client, topic, payload, failed, where)
+    finally:
+        client.on_disconnect = None
+        client.disconnect()
+        client.loop_stop()
+
+
+def tls_context(item: product.Product) -> ssl.SSLContext:
+    """TLS as the host tools: trusts the product's authority only, shows the certificate of ca/host.pem."""
+    for name in ("ca.pem", "host.pem", "host-key.pem"):
+        if not (item.ca / name).is_file():
+            raise GatehouseError(f"{item.ca / name} is missing; restore it from the backup", "key")
+    try:
+        context = ssl.create_default_context(cafile=item.ca / "ca.pem")
+        context.load_cert_chain(item.ca / "host.pem", item.ca / "host-key.pem")
+    except ssl.SSLError as error:
+        raise GatehouseError(f"{item.ca}: certificate or key is damaged ({error.reason})", "key") from None
+    return context
+
+
+def _check_size(offer: Offer) -> None:
+    if len(offer.data) > MAX_ENVELOPE:
+        raise GatehouseError(f"{len(offer.data)} bytes; devices take {MAX_ENVELOPE}", "size")
+
+
+def _check_manifest(offer: Offer, path: Path, targets: list[dict[str, Any]]) -> None:
+    envelope = suit.parse(offer.data)
+    offer.digest, offer.sequence = envelope.digest, envelope.sequence
+    facts = identity.release_facts(envelope)
+    if envelope.components == [[b"app"]]:
+        pack.unpack(identity.read_pack(path, envelope), str(identity.pack_path(path, envelope)))
+    if facts["use_before"] is not None and facts["use_before"] < time.time():
+        raise GatehouseError("its use-before has passed; sign a new release", "expired")
+    wrong = [(one, reason) for one in targets if (reason := _wrong_device(facts, one))]
+    for one, reason in wrong:
+        offer.warnings.append(f"{one['id']} will refuse it: {reason}")
+    if targets and len(wrong) == len(targets):
+        told = f"for nobody: {wrong[0][0]['id']}" if len(wrong) == 1 else f"for nobody: all {len(wrong)} devices"
+        raise GatehouseError(f"{told} would refuse it as of another {wrong[0][1]}", wrong[0][1])
+
+
+def _wrong_device(facts: dict[str, Any], device: dict[str, Any]) -> str | None:
+    """The reason code with which a device refuses a manifest for another one."""
+    for reason, name in (("vendor", "vendor_id"), ("class", "class_id"), ("device", "uuid")):
+        wanted = facts[f"{reason}_id"]
+        if wanted is not None and wanted != uuid.UUID(device[name]).bytes:
+            return reason
+    return None
+
+
+def _publish(client: mqtt.Client, topic: str, payload: bytes, failed: list[str], where: str) -> None:
+    information = client.publish(topic, payload, qos=1, retain=True)
+    deadline = time.monotonic() + _ACKNOWLEDGE_S
+    while not information.is_published():
+        if failed or time.monotonic() > deadline:
+            told = failed[0] if failed else f"it did not acknowledge {topic} within {_ACKNOWLEDGE_S:.0f} s"
+            raise GatehouseError(f"{where}: {told}", "network" if failed else "timeout")
+        information.wait_for_publish(0.2)
+
+
+def _network_words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold here: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection ({error.reason}); is this its TLS port?"
+    if isinstance(error, socket.gaierror):
+        return "no such host; give --broker HOST:PORT"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_CONNECT_S:.0f} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there; start the broker, or give --broker HOST:PORT"
+    return str(error)

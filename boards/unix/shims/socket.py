@@ -1,0 +1,108 @@
+"""The chip's `socket`: the host's, but only while the station is connected.
+
+A connection that is open when the link goes hears nothing more, as over the air, and goes on when the link is back.
+"""
+
+import errno
+import io
+import socket as _host
+from select import poll as _poll
+from socket import AF_INET, SO_REUSEADDR, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET  # noqa: F401 the module's own names
+
+from micropython import const
+
+from . import host
+from . import time as _time
+
+IPPROTO_TCP = 6
+TCP_NODELAY = 1
+
+_EAI_FAIL = const(-202)
+_WAIT_MS = const(10)
+_POLL = const(3)
+_CLOSE = const(4)
+_GET_FILENO = const(10)
+_SILENT = ("read", "readinto", "readline", "write")  # these give None when they would block,
+_MOVING = _SILENT + ("recv", "recvfrom", "send", "sendall")  # and these raise
+
+
+def getaddrinfo(name, port, family=0, type=0, proto=0, flags=0):
+    """Resolve a name; OSError(-202), lwIP's EAI_FAIL, without a link."""
+    if not _linked():
+        raise OSError(_EAI_FAIL)
+    return _host.getaddrinfo(name, port, AF_INET, type or SOCK_STREAM)
+
+
+def _linked():
+    return host.get(host.LINKED)
+
+
+def _resolved(address):
+    """An address as the host's socket takes it, from one of getaddrinfo() or from (host, port)."""
+    if not _linked():
+        raise OSError(errno.EHOSTUNREACH)
+    return getaddrinfo(*address)[0][-1] if isinstance(address, tuple) else address
+
+
+class socket(io.IOBase):
+    """A socket whose reads and writes stand still while there is no link."""
+
+    def __init__(self, family=AF_INET, type=SOCK_STREAM, proto=0, taken=None):
+        self._socket = taken or _host.socket(family, type, proto)
+        self._timeout = None
+
+    def settimeout(self, seconds):
+        self._timeout = seconds
+        self._socket.settimeout(seconds)
+
+    def setblocking(self, flag):
+        self.settimeout(None if flag else 0)
+
+    def connect(self, address):
+        self._socket.connect(_resolved(address))
+
+    def bind(self, address):
+        self._socket.bind(_host.getaddrinfo(*address)[0][-1] if isinstance(address, tuple) else address)
+
+    def accept(self):
+        taken, address = self._socket.accept()
+        _, name, port = _host.sockaddr(address)[:3]
+        return socket(taken=taken), (_host.inet_ntop(AF_INET, name), port)
+
+    def sendto(self, data, address):
+        return self._socket.sendto(data, _resolved(address))
+
+    def ioctl(self, request, argument):
+        if request == _GET_FILENO:
+            return self._socket.fileno()
+        if request == _CLOSE:
+            self._socket.close()
+            return 0
+        if request == _POLL and _linked():
+            poll = _poll()
+            poll.register(self._socket, argument)
+            return sum(event for _, event in poll.poll(0))
+        return 0
+
+    def __getattr__(self, name):
+        if not _linked() and name in _MOVING and not self._link_is_back():
+            if self._timeout:
+                raise OSError(errno.ETIMEDOUT)
+            if name not in _SILENT:
+                raise OSError(errno.EAGAIN)
+            return _nothing
+        return getattr(self._socket, name)
+
+    def _link_is_back(self):
+        """Wait for it as long as this socket may block."""
+        start = _time.ticks_ms()
+        while True:
+            _time.sleep_ms(_WAIT_MS)  # also for a socket that may not block: its caller would poll without end
+            if _linked():
+                return True
+            if self._timeout is not None and _time.ticks_diff(_time.ticks_ms(), start) >= self._timeout * 1000:
+                return False
+
+
+def _nothing(*_):
+    """A read or write on a non-blocking stream that is not ready."""

@@ -1,0 +1,428 @@
+"""The bench on which a simulated board stands: its power, reset line, watchdog, clock, air, and the flash under it."""
+
+from __future__ import annotations
+
+import collections
+import fcntl
+import hashlib
+import mmap
+import os
+import random
+import selectors
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import GatehouseError
+from ..image import partitions as tables
+from . import runtime
+from .chip import Chip, Partitions
+from .flash import Flash, FlashFault, PowerCut
+from .nvs import Nvs
+from .ota import Ota
+from .process import Process
+
+PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5  # machine.reset_cause()
+EPOCH = 946684800  # 2000-01-01 in Unix seconds: the chip's clock at power-on
+
+# Places of the numbers that the device shares, 8 bytes each: boards/unix/shims/host.py has the same list.
+_OPERATIONS, _CUT, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _COUNT = range(9)
+_RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
+_KEPT_LINES = 2000
+_SHOWN_LINES = 15
+
+
+class BoardStopped(GatehouseError):
+    """What was waited for cannot happen any more, or did not in time."""
+
+
+class Event(NamedTuple):
+    """Something that happened to the board.
+
+    kind: "power-on", "boot" (detail: the reset cause), "reset", "soft-reset", "wdt" (armed, or another timeout;
+    detail: ms), "wdt-reset", "cut" (detail: the operation), "power-off", "repl" (boot.py or main.py has ended: a chip
+    would be at its prompt now), "fault" (an impossible flash operation), "died" (the process ended by itself).
+    """
+
+    kind: str
+    detail: str = ""
+
+
+class _Bench:
+    """What chip.Bench asks for, and the numbers that the device shares."""
+
+    def __init__(self, unique_id: bytes) -> None:
+        self.cause = PWRON_RESET
+        self.unique_id = unique_id
+        self.celsius = 21.5
+        self.access_point = True
+        self.pins: dict[int, bool] = {}
+        self.memory = os.memfd_create("board")
+        os.ftruncate(self.memory, _COUNT * 8)
+        self._numbers = mmap.mmap(self.memory, _COUNT * 8)
+
+    def get(self, place: int) -> int:
+        return int(struct.unpack_from("<q", self._numbers, place * 8)[0])
+
+    def put(self, place: int, value: int) -> None:
+        struct.pack_into("<q", self._numbers, place * 8, value)
+
+    def clock(self) -> float:
+        return time.time() + self.get(_CLOCK) / 1e6
+
+    def set_clock(self, unix: float) -> None:
+        self.put(_CLOCK, round((unix - time.time()) * 1e6))
+
+    def link(self, up: bool) -> None:
+        self.put(_LINKED, int(up))
+
+    def close(self) -> None:
+        self._numbers.close()
+        os.close(self.memory)
+
+
+class Board:
+    """One board with the flash `image`, off at first. Use it in a with block: at its end nothing is left running.
+
+    heap: -X heapsize=; log: a file that gets the UART's output and the events; seed: of what cuts leave behind;
+    on_event: called with each Event, in the board's own thread; umqtt_dir: the folder that has umqtt/simple.py;
+    unique_id: machine.unique_id() as 6 bytes, by default from the image's path.
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        heap: str = "80wK",
+        log: Path | None = None,
+        seed: int = 0,
+        on_event: Callable[[Event], None] | None = None,
+        umqtt_dir: Path | None = None,
+        unique_id: bytes | None = None,
+    ) -> None:
+        self.image = Path(image)
+        self.heap = heap
+        self.auto_power = False  # whether power comes back by itself after a cut
+        self.boots = 0  # since this object was made
+        self.lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)  # of the UART, newest last
+        self.events: list[Event] = []
+        self.running = False  # whether it has power
+        self.failure = ""  # why nothing more will happen, while that is so
+        self._files = runtime.device_files(umqtt_dir)
+        self._on_event = on_event
+        self._chance = random.Random(seed)  # noqa: S311 a seed that can be given again is the point
+        self._log = open(log, "ab", buffering=0) if log else None  # noqa: SIM115 closed by close()
+        path = str(self.image.resolve()).encode()
+        self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5])
+        self._descriptor = -1  # of the image, while there is power
+        self._process: Process | None = None
+        self._partial = b""  # a line of the UART that has not ended
+        self._changed = threading.Condition()
+        self._selector = selectors.DefaultSelector()
+        self._wake_out, self._wake_in = os.pipe()
+        self._selector.register(self._wake_out, selectors.EVENT_READ, self._take_order)
+        self._orders: collections.deque[tuple[Callable[[], object], Future[None]]] = collections.deque()
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name=f"board {self.image.name}", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What a bench does to a board.
+
+    def power_on(self, cut_at: int | None = None) -> None:
+        """Give it power. With `cut_at` the power goes again at that flash operation, the bootloader's included."""
+        self._order(lambda: self._power_on(cut_at))
+
+    def power_off(self) -> None:
+        """Take the power away, now."""
+        self._order(self._power_off)
+
+    def cut_at(self, count: int) -> None:
+        """Take the power away in the middle of the `count`-th flash operation from now."""
+        self._bench.put(_CUT, self.operations + count)
+
+    def set_clock(self, unix: float) -> None:
+        """Set the device's clock, as NTP would. It goes on from there until power-off."""
+        self._bench.set_clock(unix)
+
+    def step(self, seconds: float) -> None:
+        """Let time pass at once: the clock and ticks_ms() move, the watchdog does not."""
+        self._bench.put(_CLOCK, self._bench.get(_CLOCK) + round(seconds * 1e6))
+        self._bench.put(_STEP, self._bench.get(_STEP) + round(seconds * 1e3))
+
+    def set_sensor(self, celsius: float) -> None:
+        """What the temperature sensor shows."""
+        self._bench.celsius = celsius
+
+    def set_pin(self, number: int, level: bool) -> None:
+        """The level at an input pin; high until it is set."""
+        self._bench.pins[number] = level
+
+    def wifi(self, up: bool) -> None:
+        """Whether the access point is in reach."""
+        self._bench.access_point = up
+        self._order(lambda: self._chip.access_point_changed() if self.running else None)
+
+    def close(self) -> None:
+        """Power off and end everything that belongs to this board."""
+        if self._closing:
+            return
+        self.power_off()
+        self._closing = True
+        os.write(self._wake_in, b"x")
+        self._thread.join()
+        self._selector.close()
+        self._bench.close()
+        os.close(self._wake_out)
+        os.close(self._wake_in)
+        if self._log:
+            self._log.close()
+
+    # What can be seen of it.
+
+    @property
+    def operations(self) -> int:
+        """Flash operations (programs and erases of any part) since power-on, resets included."""
+        return self._bench.get(_OPERATIONS)
+
+    def wait(self, predicate: Callable[[Board], Any], timeout: float) -> Any:
+        """The first true result of `predicate(board)`, asked after each line and event.
+
+        BoardStopped after `timeout` seconds, and at once when the board can do nothing more.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                result = predicate(self)
+                if result:
+                    return result
+                left = deadline - time.monotonic()
+                why = self.failure or ("" if self.running else "it has no power")
+                if why or left <= 0:
+                    shown = [f"  {line}" for line in list(self.lines)[-_SHOWN_LINES:]]
+                    raise BoardStopped("\n".join([f"{self.image.name}: {why or f'not within {timeout} s'}", *shown]))
+                self._changed.wait(left)
+
+    def wait_line(self, text: str, timeout: float) -> str:
+        """The newest line of the UART that has `text` in it; waits for one."""
+        line = self.wait(lambda board: next((line for line in reversed(board.lines) if text in line), ""), timeout)
+        return str(line)
+
+    # The board's thread. Only it starts and ends processes; the others give it orders.
+
+    def _order(self, action: Callable[[], object]) -> None:
+        if self._closing:
+            raise GatehouseError("this board was closed")
+        if threading.current_thread() is self._thread:  # an on_event that reacts
+            action()
+            return
+        done: Future[None] = Future()
+        self._orders.append((action, done))
+        os.write(self._wake_in, b"x")
+        done.result()
+
+    def _take_order(self) -> None:
+        os.read(self._wake_out, 1)
+        if not self._orders:
+            return
+        action, done = self._orders.popleft()
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 it belongs to the thread that gave the order
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    def _serve(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select(self._watchdog_left()):
+                if self._selector.get_map().get(key.fd) is key:  # the handler before may have ended the process
+                    self._guarded(key.data)
+            if self._watchdog_left() == 0:
+                self._guarded(self._bite)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """An error in here, or in on_event, ends the run; nobody may wait for a thread that is gone."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001
+            traceback.print_exc()
+            self.failure = f"its supervisor failed: {error!r}"
+            self._on_event = None
+            self._power_off()
+
+    def _bite(self) -> None:
+        self._happened("wdt-reset", str(self._bench.get(_WDT_TIMEOUT)))
+        self._kill()
+        self._boot(WDT_RESET)
+
+    def _watchdog_left(self) -> float | None:
+        """Seconds until the watchdog bites; None while it is not armed."""
+        timeout = self._bench.get(_WDT_TIMEOUT) if self._process else 0
+        if not timeout:
+            return None
+        return max(0.0, self._bench.get(_WDT_FED) / 1e6 + timeout / 1e3 - time.monotonic())
+
+    # Power.
+
+    def _power_on(self, cut_at: int | None) -> None:
+        if self.running:
+            raise GatehouseError(f"{self.image} has power already")
+        try:
+            descriptor = os.open(self.image, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise GatehouseError(f"{self.image}: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._table = tables.from_binary(os.pread(descriptor, tables.TABLE_SIZE, tables.TABLE_OFFSET))
+            disk = tables.find(self._table, "vfs")
+        except BlockingIOError:
+            os.close(descriptor)
+            raise GatehouseError(f"{self.image} belongs to a board that has power", "busy") from None
+        except GatehouseError:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._disk = (disk.offset, disk.size)
+        self._flash = Flash(descriptor, self._count, self._chance)
+        self._bench.put(_OPERATIONS, 0)
+        self._bench.put(_CUT, cut_at or 0)
+        self._bench.put(_STEP, 0)
+        self._bench.set_clock(EPOCH)
+        self.running = True
+        self._happened("power-on")
+        self._boot(PWRON_RESET)
+
+    def _count(self) -> bool:
+        """One more flash operation; true when the power goes in it."""
+        self._bench.put(_OPERATIONS, self.operations + 1)
+        return self.operations == self._bench.get(_CUT)
+
+    def _power_off(self) -> None:
+        if self.running:
+            self._unplug("power-off")
+
+    def _unplug(self, kind: str, detail: str = "") -> None:
+        self._kill()
+        os.close(self._descriptor)
+        self.running = False
+        self._happened(kind, detail)
+
+    def _cut(self) -> None:
+        self._unplug("cut", str(self.operations))
+        if self.auto_power:
+            self._power_on(None)
+
+    def _stop(self, kind: str, why: str) -> None:
+        """The run cannot go on."""
+        self.failure = why
+        self._unplug(kind, why)
+
+    # One boot.
+
+    def _boot(self, cause: int) -> None:
+        """What the ROM, the bootloader and MicroPython do before Python, then the process."""
+        self.failure = ""
+        self.boots += 1
+        self._bench.cause = cause
+        self._bench.put(_WDT_TIMEOUT, 0)
+        self._bench.put(_LINKED, 0)
+        try:
+            ota = Ota(self._flash, self._table)
+            running = ota.bootloader()
+            store = next((row for row in self._table if row.name == "nvs"), None)
+            nvs = Nvs(self._flash, store.offset, store.size) if store else None
+        except PowerCut:
+            self._cut()
+            return
+        except FlashFault as fault:
+            self._stop("fault", str(fault))
+            return
+        self._chip = Chip(self._bench, nvs, Partitions(self._flash, self._table, ota, running))
+        process = Process(self._files, self.heap, self._descriptor, self._bench.memory, self._disk)
+        self._process = process
+        self._selector.register(process.uart, selectors.EVENT_READ, lambda: self._read_uart(process))
+        self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._read_packet(process))
+
+    def _kill(self) -> int:
+        """End the process, if there is one, and take in what it printed last. Returns its exit status."""
+        process, self._process = self._process, None
+        if not process:
+            return 0
+        self._selector.unregister(process.uart)
+        self._selector.unregister(process.channel)
+        printed, status = process.kill()
+        self._print(printed + b"\n" if self._partial or (printed and not printed.endswith(b"\n")) else printed)
+        return status
+
+    def _read_uart(self, process: Process) -> None:
+        printed = process.printed()
+        if printed:
+            self._print(printed)
+        elif printed is not None:
+            self._stop("died", f"the process ended by itself with status {self._kill()}")
+
+    def _read_packet(self, process: Process) -> None:
+        packet = process.receive()
+        if not packet:
+            self._stop("died", f"the process ended by itself with status {self._kill()}")
+        elif packet == Chip.FETCH or packet.startswith(b"("):
+            try:
+                process.send(self._chip.answer(packet, process.receive))
+            except PowerCut:
+                self._cut()
+            except FlashFault as fault:
+                self._stop("fault", str(fault))
+        else:
+            self._print(process.printed() or b"")  # it was there before the event
+            kind, _, detail = packet.decode().partition(" ")
+            self._take_event(kind, detail)
+
+    def _take_event(self, kind: str, detail: str) -> None:
+        if kind in _RESETS:
+            self._happened(kind)
+            self._kill()
+            self._boot(_RESETS[kind])
+        elif kind == "cut":
+            if detail:
+                self._flash.half_erase(int(detail))
+            self._cut()
+        elif kind == "fault":
+            self._stop(kind, f"programmed a 0 back to 1 at 0x{self._bench.get(_FAULT):x}")
+        elif kind == "wdt":
+            self._happened(kind, str(self._bench.get(_WDT_TIMEOUT)))
+        elif kind == "repl":
+            if not self._bench.get(_WDT_TIMEOUT):
+                self.failure = "boot.py or main.py has ended; a chip would be at its prompt now"
+            self._happened(kind)
+        else:
+            self._happened(kind, str(self._bench.cause))
+
+    def _print(self, data: bytes) -> None:
+        """Bytes from the UART."""
+        if self._log and data:
+            self._log.write(data)
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if lines:
+            with self._changed:
+                self.lines.extend(line.rstrip(b"\r").decode(errors="replace") for line in lines)
+                self._changed.notify_all()
+
+    def _happened(self, kind: str, detail: str = "") -> None:
+        event = Event(kind, detail)
+        if self._log:
+            self._log.write(f"[board] {kind} {detail}".rstrip().encode() + b"\n")
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+        if self._on_event:
+            self._on_event(event)

@@ -35,7 +35,7 @@ bench: ## what the design aims at, measured
 
 mutants: ## take out one defence after the other; every one must turn a test red
 	$(SETUP) test
-	@$(BIN)/python mutants/run.py $(NAME) $(ARGS)
+	@$(BIN)/python mutants/run.py $(ARGS) $(NAME)
 
 lock: ## newest versions of all packages into tools/setup/lock (needs uv and the network)
 	@tools/setup/lock.sh

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import cbor, core, identity, keys, pack, product, reports, suit
+from . import cbor, core, identity, keys, pack, product, releases, reports, suit
 from .errors import GatehouseError
 
 Row = tuple[str, str]
@@ -94,12 +94,14 @@ def envelope(data: bytes, item: product.Product | None, path: Path | None = None
         found.notes.append(NO_PRODUCT)
     for uri, payload in parsed.payloads.items():
         _payload(found, uri, payload)
-    facts = identity.release_facts(parsed)
+    facts = releases.facts(parsed)
     if names == ["app"] and path:
         _release_pack(found, path, parsed)
-    elif len(names) == 1 and facts["digest"] and facts["uri"] in parsed.payloads:
-        payload = parsed.payloads[facts["uri"]]
-        if hashlib.sha256(payload).digest() != facts["digest"] or len(payload) != facts["size"]:
+    elif isinstance(facts["uri"], str) and facts["uri"].startswith("#"):
+        payload = parsed.payloads.get(facts["uri"])
+        if payload is None:
+            found.problems.append(GatehouseError(f"the payload {facts['uri']} is not in the envelope", "format"))
+        elif hashlib.sha256(payload).digest() != facts["digest"] or len(payload) != facts["size"]:
             found.problems.append(GatehouseError(f"the payload {facts['uri']} is not the one that is signed", "digest"))
     return found
 
@@ -204,13 +206,13 @@ def trust_rows(fields: dict[int, Any]) -> list[Row]:
 
 
 def _release_pack(found: Finding, path: Path, parsed: suit.Envelope) -> None:
-    beside = found.attempt("", identity.pack_path, path, parsed)
+    beside = found.attempt("", releases.pack_path, path, parsed)
     if beside is None:
         return
     if not beside.exists():
         found.notes.append(f"files not checked: the pack {beside.name} is not beside the envelope")
         return
-    data = found.attempt("", identity.read_pack, path, parsed)
+    data = found.attempt("", releases.read_pack, path, parsed)
     if data is not None:
         found.facts["pack"] = str(beside)
         _files(found, data, pack.split(data))

@@ -6,15 +6,19 @@ import hashlib
 import uuid
 from typing import Any
 
-from . import bootrecord, cbor, keys, pack, product, suit
+from . import bootrecord, cbor, keys, pack, product, releases, suit
 from .errors import GatehouseError
-from .image import flash, littlefs
+from .image import flash, littlefs, nvs
 from .image.partitions import Partition
 from .inspect_files import RIGHTS, Finding, Row, component_name, entry_words, envelope, trust_rows
 
 SECRET = {"device_key", "tls_key", "wifi", "broker"}  # of NVS; told by their size only
 _IDENTITY = {1: "id", 2: "vendor id", 3: "class id", 4: "uuid", 5: "model", 6: "hardware", 7: "domain"}
 _RECORD = "/state/boot.cbor"
+_SECTOR = 4096
+_PAGE_STATES = (b"\xfe\xff\xff\xff", b"\xfc\xff\xff\xff", b"\xf8\xff\xff\xff")  # active, full, freeing
+# What every provisioned device has; the rest of NVS comes later or is optional.
+_REQUIRED = ("identity", "device_key", "root", "tls_key", "tls_cert", "wifi", "floors")
 
 
 def is_flash(data: bytes) -> bool:
@@ -23,8 +27,8 @@ def is_flash(data: bytes) -> bool:
 
 
 def is_nvs(data: bytes) -> bool:
-    """True for an NVS partition."""
-    return flash.is_nvs(data)
+    """True for whole sectors that begin with a page of NVS, used or not."""
+    return len(data) % _SECTOR == 0 and data[:4] in _PAGE_STATES
 
 
 def is_boot_record(data: bytes) -> bool:
@@ -39,7 +43,7 @@ def flash_image(data: bytes, item: product.Product | None) -> Finding:
     if parts is None:
         return found
     found.add("Partitions", [(part.name, _partition_words(part)) for part, _ in parts.values()])
-    values: dict[str, bytes | int] = {}
+    values: dict[str, nvs.Value] = {}
     if "nvs" in parts:
         inner, values = _nvs(parts["nvs"][1])
         found.facts["identity"] = inner.facts.get("identity")
@@ -60,20 +64,21 @@ def nvs_partition(data: bytes) -> Finding:
     return _nvs(data)[0]
 
 
-def _nvs(data: bytes) -> tuple[Finding, dict[str, bytes | int]]:
-    values, problems = flash.nvs_values(data)
-    found = Finding("nvs", problems=problems, facts={"size": len(data)})
+def _nvs(data: bytes) -> tuple[Finding, dict[str, nvs.Value]]:
+    found = Finding("nvs", facts={"size": len(data)})
+    values = (found.attempt("", nvs.read_nvs, data) or {}).get(flash.NAMESPACE, {})
     rows: list[Row] = []
     for name, value in values.items():
-        if isinstance(value, int):
+        if not isinstance(value, bytes):
             rows.append((name, str(value)))
-        elif name in SECRET:
-            rows.append((name, f"{len(value)} bytes, secret"))
         elif name == "root":
             rows.append((name, f"sha-256:{value.hex()}"))
         else:
-            rows.append((name, f"{len(value)} bytes"))
+            rows.append((name, f"{len(value)} bytes{', secret' if name in SECRET else ''}"))
     found.add("Values", rows)
+    for name in _REQUIRED:
+        if name not in values:
+            found.problems.append(GatehouseError(f"{name} is missing or damaged: provision this device", "state"))
     identity = values.get("identity")
     if isinstance(identity, bytes):
         fields = found.attempt("identity", cbor.loads, identity, "its CBOR")
@@ -127,7 +132,7 @@ def _record_rows(record: dict[str, Any]) -> list[Row]:
 
 
 def _file_system(
-    found: Finding, files: dict[str, bytes], values: dict[str, bytes | int], item: product.Product | None
+    found: Finding, files: dict[str, bytes], values: dict[str, nvs.Value], item: product.Product | None
 ) -> None:
     """The files: anchors first, since all else is verified by them."""
     core = [(path, f"{len(files[path])} bytes") for path in files if not path.startswith(("/slots/", "/state/"))]
@@ -154,7 +159,7 @@ def _file_system(
     _named(found, record)
 
 
-def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, bytes | int]) -> dict[str, keys.PublicKey]:
+def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, nvs.Value]) -> dict[str, keys.PublicKey]:
     """The keys of the trust store by role, the store verified from the root digest in NVS on."""
     data = files.get("/state/trust.suit")
     if data is None:
@@ -184,8 +189,6 @@ def _signed(data: bytes, known: dict[str, keys.PublicKey], component: str) -> su
 
 def _slot(found: Finding, slot: str, held: dict[str, bytes], known: dict[str, keys.PublicKey]) -> dict[str, Any]:
     """One slot: manifest, index, each file, and no other file."""
-    from .identity import release_facts
-
     rows: list[Row] = []
     found.add(f"Slot {slot}", rows)
     for name in ("manifest.suit", "index.cbor"):
@@ -199,7 +202,7 @@ def _slot(found: Finding, slot: str, held: dict[str, bytes], known: dict[str, ke
     listed = {"manifest.suit", "index.cbor"}
     good = found.attempt(f"slot {slot}", _signed, held["manifest.suit"], known, "app") is not None
     rows.append(("signature", "verified" if good else "NOT VERIFIED"))
-    if release_facts(parsed)["digest"] != index.digest:
+    if releases.facts(parsed)["digest"] != index.digest:
         good = False
         found.problems.append(GatehouseError(f"slot {slot}: index.cbor is not the one that is signed", "digest"))
     for entry in index.entries:

@@ -278,6 +278,8 @@ def read(path: Path, what: str = "") -> bytes:
         raise GatehouseError(f"{path} is a folder; give a file") from None
     except OSError as error:
         raise GatehouseError(f"{path}: {error.strerror}{what and f'; {what}'}") from None
+    except ValueError:  # a NUL in the name
+        raise GatehouseError(f"{str(path)!r} is no path of a file") from None
 
 
 def json_bytes(value: Any) -> bytes:

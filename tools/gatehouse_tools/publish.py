@@ -14,7 +14,7 @@ from typing import Any
 
 from paho.mqtt import client as mqtt
 
-from . import identity, pack, product, suit
+from . import identity, pack, product, releases, suit
 from .errors import GatehouseError
 
 MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
@@ -53,6 +53,12 @@ def check(item: product.Product, path: Path, targets: Iterable[dict[str, Any]]) 
     return offer
 
 
+def broker_address(item: product.Product, option: str | None) -> tuple[str, int]:
+    """Host and port of the broker: of --broker HOST[:PORT], else of product.toml."""
+    given = option or str(item.device.get("broker", "localhost"))
+    return identity.host_and_port(given, item.device.get("port", product.BROKER_PORT), "broker")
+
+
 def in_group(item: product.Product, group: str) -> list[dict[str, Any]]:
     """device.json of each device that takes the offers of a group."""
     found = [product.read_json(folder / "device.json") for folder in item.device_folders()]
@@ -85,7 +91,7 @@ def send(item: product.Product, host: str, port: int, messages: Iterable[tuple[s
     try:
         client.connect(host, port, _KEEPALIVE_S)
     except (OSError, ValueError) as error:
-        raise GatehouseError(f"{where}: {_network_words(error)}", "network") from None
+        raise GatehouseError(f"{where}: {network_words(error)}", "network") from None
     client.loop_start()
     try:
         if not settled.wait(_CONNECT_S):
@@ -113,6 +119,21 @@ def tls_context(item: product.Product) -> ssl.SSLContext:
     return context
 
 
+def network_words(error: Exception) -> str:
+    """Why a broker cannot be reached, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold here: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection ({error.reason}); is this its TLS port?"
+    if isinstance(error, socket.gaierror):
+        return "no such host; give --broker HOST:PORT"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_CONNECT_S:.0f} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there; start the broker, or give --broker HOST:PORT"
+    return str(error)
+
+
 def _check_size(offer: Offer) -> None:
     if len(offer.data) > MAX_ENVELOPE:
         raise GatehouseError(f"{len(offer.data)} bytes; devices take {MAX_ENVELOPE}", "size")
@@ -121,9 +142,9 @@ def _check_size(offer: Offer) -> None:
 def _check_manifest(offer: Offer, path: Path, targets: list[dict[str, Any]]) -> None:
     envelope = suit.parse(offer.data)
     offer.digest, offer.sequence = envelope.digest, envelope.sequence
-    facts = identity.release_facts(envelope)
+    facts = releases.facts(envelope)
     if envelope.components == [[b"app"]]:
-        pack.unpack(identity.read_pack(path, envelope), str(identity.pack_path(path, envelope)))
+        pack.unpack(releases.read_pack(path, envelope), str(releases.pack_path(path, envelope)))
     if facts["use_before"] is not None and facts["use_before"] < time.time():
         raise GatehouseError("its use-before has passed; sign a new release", "expired")
     wrong = [(one, reason) for one in targets if (reason := _wrong_device(facts, one))]
@@ -153,15 +174,4 @@ def _publish(client: mqtt.Client, topic: str, payload: bytes, failed: list[str],
         information.wait_for_publish(0.2)
 
 
-def _network_words(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not hold here: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS connection ({error.reason}); is this its TLS port?"
-    if isinstance(error, socket.gaierror):
-        return "no such host; give --broker HOST:PORT"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_CONNECT_S:.0f} s"
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there; start the broker, or give --broker HOST:PORT"
-    return str(error)
+_network_words = network_words

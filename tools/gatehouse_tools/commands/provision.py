@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from .. import identity, product, ui
+from .. import identity, product, releases, ui
 from ..errors import GatehouseError, UsageError
 
 
@@ -80,7 +80,7 @@ def command(
         config.payload()
     except GatehouseError as error:
         raise UsageError(str(error)) from None
-    release = identity.load_release(item, kind, slot_release)
+    release = releases.load(item, kind, slot_release)
     joined = _credentials(kind, credentials)
     made = []
     for _ in ui.progress(range(count), "provisioning"):

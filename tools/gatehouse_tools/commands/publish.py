@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from .. import identity, product, publish, topics, ui
+from .. import product, publish, topics, ui
 from ..errors import GatehouseError, UsageError
 
 
@@ -41,10 +41,7 @@ def command(
     if (file is None) != clear:
         raise UsageError("give either the FILE to offer, or --clear")
     item = product.find(product_dir)
-    settings = item.device
-    host, port = identity.host_and_port(
-        broker or str(settings.get("broker", "localhost")), settings.get("port", product.BROKER_PORT), "broker"
-    )
+    host, port = publish.broker_address(item, broker)
     targets, where = _targets(item, devices, groups, force)
     offer = publish.Offer(b"") if file is None else publish.check(item, file, targets)
     for warning in offer.warnings:

@@ -6,7 +6,7 @@ import binascii
 import hashlib
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import GatehouseError
@@ -19,11 +19,6 @@ _ERASED = b"\xff"
 _OTA_ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
 _OTA_STATES = {0: "new", 1: "pending verify", 2: "valid", 3: "invalid", 4: "aborted", 0xFFFFFFFF: "undefined"}
 _SECTOR = 4096
-# NVS of ESP-IDF: an item is an entry of 32 bytes and what follows it; two bits of state for each entry of a page.
-_NVS_ITEM = struct.Struct("<BBBBI16s8s")  # namespace, type, span, chunk, CRC-32 of the rest, key, value
-_NVS_I32, _NVS_BLOB_DATA, _NVS_BLOB_INDEX = 0x14, 0x42, 0x48
-_NVS_ENTRIES, _NVS_WRITTEN = 126, 2
-_NVS_USED = (0xFFFFFFFE, 0xFFFFFFFC, 0xFFFFFFF8)  # page states active, full, being freed
 
 
 def compose(partitions: list[Partition], contents: Mapping[str, bytes], flash_size: int) -> bytes:
@@ -79,72 +74,6 @@ def nvs_image(values: Mapping[str, bytes | int], size: int) -> bytes:
     except nvs.InsufficientSizeError:
         raise GatehouseError(f"{len(values)} values do not fit an NVS partition of {size} bytes", "full") from None
     return out.getvalue()
-
-
-def is_nvs(data: bytes) -> bool:
-    """True for whole sectors of which one is a used page of NVS, its header's checksum right."""
-    pages = range(0, len(data), _SECTOR)
-    return len(data) % _SECTOR == 0 and any(_page_state(data[at : at + _SECTOR]) for at in pages)
-
-
-def nvs_values(data: bytes) -> tuple[dict[str, bytes | int], list[GatehouseError]]:
-    """What an NVS partition holds in namespace "gatehouse" (blobs as bytes, numbers as int), and what is damaged in it.
-
-    The newest written value of a key counts, as for ESP-IDF; a damaged item is left out and told.
-    """
-    pages = [(state, at) for at in range(0, len(data), _SECTOR) if (state := _page_state(data[at : at + _SECTOR]))]
-    problems = [] if pages else [GatehouseError("NVS: no readable page", "format")]
-    items: dict[tuple[int, int, str, int], tuple[bytes, bytes]] = {}  # newer ones replace older ones
-    for _, at in sorted(pages):
-        for entry, body in _nvs_items(data[at : at + _SECTOR]):
-            space, kind, _, chunk, crc, key, _ = _NVS_ITEM.unpack(entry)
-            name = key.rstrip(b"\0").decode("ascii", "replace")
-            if binascii.crc32(entry[8:], binascii.crc32(entry[:4], 0xFFFFFFFF)) != crc:
-                problems.append(GatehouseError(f"NVS: item {name!r} at 0x{at:x} has a wrong checksum", "digest"))
-            else:
-                items[space, kind, name, chunk] = entry[24:], body
-    spaces = {value[0] for (space, _, name, _), (value, _) in items.items() if space == 0 and name == NAMESPACE}
-    values: dict[str, bytes | int] = {}
-    for (space, kind, name, _), (value, _) in items.items():
-        if space not in spaces:
-            continue
-        if kind == _NVS_I32:
-            values[name] = struct.unpack_from("<i", value)[0]
-        elif kind == _NVS_BLOB_INDEX:
-            size, count, first = struct.unpack_from("<IBB", value)
-            parts = [items.get((space, _NVS_BLOB_DATA, name, first + n)) for n in range(count)]
-            found = [part for part in parts if part]
-            if any(binascii.crc32(body, 0xFFFFFFFF) != struct.unpack_from("<I", head, 4)[0] for head, body in found):
-                problems.append(GatehouseError(f"NVS: the data of {name!r} has a wrong checksum", "digest"))
-            elif sum(len(body) for _, body in found) != size:
-                problems.append(GatehouseError(f"NVS: the data of {name!r} is not {size} bytes", "size"))
-            else:
-                values[name] = b"".join(body for _, body in found)
-    return values, problems
-
-
-def _page_state(page: bytes) -> int | None:
-    """The sequence number (counted from 1) of a page in use, None for one that is not."""
-    state, number = struct.unpack_from("<II", page)
-    crc = struct.unpack_from("<I", page, 28)[0]
-    if state not in _NVS_USED or crc != binascii.crc32(page[4:28], 0xFFFFFFFF):
-        return None
-    return int(number) + 1
-
-
-def _nvs_items(page: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each written item of a page: its entry of 32 bytes, and the data that follows it."""
-    states = int.from_bytes(page[32:64], "little")
-    index = 0
-    while index < _NVS_ENTRIES:
-        at = 64 + index * 32
-        span = 1
-        if states >> 2 * index & 3 == _NVS_WRITTEN:
-            entry = page[at : at + 32]
-            span = max(1, entry[2])
-            size = struct.unpack_from("<H", entry, 24)[0] if entry[1] == _NVS_BLOB_DATA else 0
-            yield entry, page[at + 32 : at + 32 + min(size, (span - 1) * 32)]
-        index += span
 
 
 @dataclass(frozen=True)

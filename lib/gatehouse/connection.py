@@ -5,14 +5,13 @@ be reached or breaks off, "timeout" for one that stalls or is too slow, "http" f
 """
 
 import asyncio
-import select
-import socket
-from errno import EINPROGRESS
+from errno import ETIMEDOUT
 from time import ticks_diff, ticks_ms
 
 from micropython import const
 
 from gatehouse import Refused
+from gatehouse.dial import dial
 
 _BUFFER = const(1024)  # also the longest line
 _YIELD = const(8)  # reads without a wait after which other tasks get their turn
@@ -55,24 +54,9 @@ class Connection:
         """Connect, within CONNECT_MS."""
         self.close()
         try:
-            # Resolving a name blocks; lwIP ends that after a few seconds.
-            info = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
-            self._socket = socket.socket(info[0], info[1], info[2])
-            self._socket.setblocking(False)
-            try:
-                self._socket.connect(info[-1])
-            except OSError as error:
-                if error.errno != EINPROGRESS:
-                    raise
-            poller = select.poll()
-            poller.register(self._socket, select.POLLOUT)
-            started = ticks_ms()
-            while not poller.poll(0):
-                if ticks_diff(ticks_ms(), started) > self.CONNECT_MS:
-                    raise Refused("timeout", "no connection to %s:%d" % (host, port))
-                await asyncio.sleep_ms(10)
+            self._socket = await dial(host, port, self.CONNECT_MS)
         except OSError as error:
-            raise Refused("network", "%s:%d: %s" % (host, port, error))
+            raise Refused("timeout" if error.errno == ETIMEDOUT else "network", "%s:%d: %s" % (host, port, error))
         self._stream = asyncio.StreamReader(self._socket)
         self._guard = asyncio.create_task(self._watch())
 

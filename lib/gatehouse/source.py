@@ -79,7 +79,7 @@ class HttpSource:
         self._wire.close()
         self._left = 0  # bytes of the asked range still to come, _MAX_LENGTH if only their end will tell
         self._chunk = 0  # the same of the body, or of its current chunk
-        self._chunked = self._keep = False
+        self._chunked = self._first = self._keep = False
 
     # The body.
 
@@ -124,14 +124,15 @@ class HttpSource:
         host, port, path = uri.split(self._uri)
         request = "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: gatehouse/%s\r\nAccept-Encoding: identity\r\n" % (
             path, host, port, VERSION)  # fmt: skip
-        if start or end is not None:
+        ranged = start or end is not None
+        if ranged:
             request += "Range: bytes=%d-%s\r\n" % (start, "" if end is None else end - 1)
-        request = (request + "\r\n").encode()
+        message = (request + "\r\n").encode()
         line = None
         self._room = _MAX_HEAD
         if self._keep and not (self._left or self._chunk or self._chunked or self._wire.buffered()):
             try:
-                await self._wire.send(request)
+                await self._wire.send(message)
                 line = await self._line()
             except Refused as error:
                 # A server may end an idle connection at any time; that is no failure yet.
@@ -140,12 +141,12 @@ class HttpSource:
         if line is None:
             self._disconnect()
             await self._wire.open(host, port)
-            await self._wire.send(request)
+            await self._wire.send(message)
             line = await self._line()
         status, fields = await self._head(line)
         if status in (301, 302, 303, 307, 308) and b"location" in fields:
             return "".join(chr(char) for char in fields[b"location"])  # whatever it is: uri judges it
-        if status != 200 and (status != 206 or b"Range:" not in request):
+        if status != 200 and (status != 206 or not ranged):
             raise Refused("http", "status %d" % status)
         if fields.get(b"content-encoding", b"identity") != b"identity":
             raise Refused("http", "content encoding")

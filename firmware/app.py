@@ -90,12 +90,17 @@ class Application:
     async def beat(self):
         """Feed the watchdog while the event loop turns, and say that this release is alive."""
         beats = 0
+        clock = self.boot.now() is not None
         while True:
             self.boot.feed()
             status.uptime()
             if beats == self.ALIVE_BEATS:
                 self.boot.healthy()
             beats += 1
+            if not clock and self.boot.now() is not None:
+                clock = True
+                self.changed.set()
+                self.offers.event.set()  # one may have failed for want of it
             await asyncio.sleep_ms(self.BEAT_MS)
 
     async def sense(self):

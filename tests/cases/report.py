@@ -15,9 +15,30 @@ def report_key(epoch):
     return HKDF(hashes.SHA256(), 32, None, info).derive(DEVICE_KEY)
 
 
-def sealed(claims, kid, epoch):
+def claims(number=1, boots=7, **changes):
+    """Good claims of a device; `changes` are labels, such as c265="x" or p16=[1, 2], with None to leave one out."""
+    component = cbor2.dumps({1: ["example", ["1.0.0", 16384]], 2: [1, b"I" * 32]})
+    private = {
+        1: "a", 2: "active", 3: b"M" * 32, 4: 1000, 5: [0, 0], 6: {"app": [1000, 0]}, 7: 1, 8: {1: "idle"}, 10: [1],
+        11: 1, 12: "1.0.0", 13: b"C" * 32, 14: 50000, 15: 900000, 16: [boots, number], 17: [],
+    }  # fmt: skip
+    found = {
+        6: 1_800_000_000, 256: b"\x01" + b"D" * 16, 258: b"V" * 16, 259: b"UNIX", 260: ["1"], 261: 12,
+        265: "tag:gatehouse.example,2026:report-1", 267: boots, 268: b"S" * 16, 270: "example",
+        271: ["1.0.0", 16384], 273: [[295, component]], -70001: private,
+    }  # fmt: skip
+    for name, value in changes.items():
+        target = found if name[0] == "c" else private
+        if value is None:
+            del target[int(name[1:])]
+        else:
+            target[int(name[1:])] = value
+    return found
+
+
+def sealed(claims, kid=b"gh-1", key=None):
     payload = cbor2.dumps(claims, canonical=True)
-    state = hmac.HMAC(report_key(epoch), hashes.SHA256())
+    state = hmac.HMAC(report_key(0) if key is None else key, hashes.SHA256())
     state.update(cbor2.dumps(["MAC0", b"\xa1\x01\x05", b"", payload]))
     message = cbor2.CBORTag(17, [b"\xa1\x01\x05", {4: kid}, payload, state.finalize()])
     return cbor2.dumps(cbor2.CBORTag(61, message))
@@ -32,11 +53,11 @@ def core_digest(files):
 
 
 def make():
-    claims = {-70001: {16: [7, 1]}, 265: "tag:gatehouse.example,2026:report-1"}
+    few = {-70001: {16: [7, 1]}, 265: "tag:gatehouse.example,2026:report-1"}
     return {
         "device_key": DEVICE_KEY,
         "report_key": report_key(0),
-        "sealed": [sealed(claims, b"gh-1", epoch) for epoch in (0, 3)],
+        "sealed": [sealed(few, key=report_key(epoch)) for epoch in (0, 3)],
         "files": FILES,
         "core_digest": core_digest(FILES),
     }

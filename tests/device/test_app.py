@@ -310,6 +310,7 @@ async def test_sensor_fault_and_its_end_are_reported():
         for entry in reversed(app.link.sent):
             if entry[0] == "gatehouse/gh-1/report":
                 return cbor.loads(cbor.loads(entry[1]).value.value[2])[-70001][17]
+        return None
 
     await until(lambda: health() == [], "healthy report")
     Esp32.value = OSError(5)
@@ -369,6 +370,24 @@ async def test_failed_offer_comes_again_and_refused_one_does_not():
     await some_time()
     assert app.installer.offered.count(envelope(2)) == 3
     assert app.installer.offered.count(envelope(1)) == 1
+    task.cancel()
+
+
+async def test_clock_that_gets_set_is_reported_and_brings_a_failed_offer_back():
+    boot = boot_of("active")
+    boot.clock = None
+    app = application(boot)
+    app.FIRST_RETRY_MS = 60000
+    app.installer.answers[envelope(2)] = ["failed", None]
+    task = running(app)
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
+    await until(lambda: len(app.installer.offered) == 1 and app.link.count("report"), "first try")
+    await some_time()
+    assert len(app.installer.offered) == 1
+    reports = app.link.count("report")
+    boot.clock = 1_800_000_000
+    await until(lambda: len(app.installer.offered) == 2, "second try")
+    await until(lambda: app.link.count("report") > reports, "report")
     task.cancel()
 
 

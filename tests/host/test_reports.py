@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cases import report as made
+from cases.report import claims, sealed
 from gatehouse_tools import cbor, core, cose, report_words, reports
 from gatehouse_tools.errors import GatehouseError
 from servers import device
@@ -17,31 +18,6 @@ KEY = made.report_key(0)
 DEVICES = {"gh-1": reports.Device(KEY, b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
 IDLE = {"state": "idle", "reason": None, "detail": "", "digest": "", "sequence": 0, "done": 0, "total": 0}
 TESTS = Path(__file__).resolve().parents[1]
-
-
-def claims(number=1, boots=7, **changes):
-    """Good claims; `changes` are labels such as c265="x" or p16=[1, 2], with None to leave one out."""
-    component = cbor.dumps({1: ["example", ["1.0.0", 16384]], 2: [1, b"I" * 32]})
-    private = {
-        1: "a", 2: "active", 3: b"M" * 32, 4: 1000, 5: [0, 0], 6: {"app": [1000, 0]}, 7: 1, 8: {1: "idle"}, 10: [1],
-        11: 1, 12: "1.0.0", 13: b"C" * 32, 14: 50000, 15: 900000, 16: [boots, number], 17: [],
-    }  # fmt: skip
-    found = {
-        6: 1_800_000_000, 256: b"\x01" + b"D" * 16, 258: b"V" * 16, 259: b"UNIX", 260: ["1"], 261: 12,
-        265: reports.PROFILE, 267: boots, 268: b"S" * 16, 270: "example", 271: ["1.0.0", 16384],
-        273: [[295, component]], -70001: private,
-    }  # fmt: skip
-    for name, value in changes.items():
-        target = found if name[0] == "c" else private
-        if value is None:
-            del target[int(name[1:])]
-        else:
-            target[int(name[1:])] = value
-    return found
-
-
-def sealed(found, kid=b"gh-1", key=KEY):
-    return cbor.dumps(cbor.Tag(61, cbor.Tag(17, cbor.loads(cose.mac0(key, kid, cbor.dumps(found))).value)))
 
 
 def refused(reason, *arguments):

@@ -1,0 +1,161 @@
+"""What a watcher knows of the fleet: the last state of each device that it could verify, and why not more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from . import topics
+from .reports import Report, Verifier
+
+
+@dataclass
+class Entry:
+    """One device. `report` is the newest that was verified, `retained` one that is true but perhaps old."""
+
+    device: str
+    report: Report | None = None
+    retained: Report | None = None
+    seen: float | None = None  # host time of the newest verified report
+    refusal: tuple[str, str] | None = None  # (reason, detail) of the newest message, if it was refused
+    link: str | None = None  # what the broker's unsigned status topic says
+
+    @property
+    def verified(self) -> bool:
+        return self.report is not None
+
+
+class Fleet:
+    """Takes the messages of the broker, as events for programs and as entries for people.
+
+    `known` are the ids that are listed even if they never report; `only` limits the fleet to some ids.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        known: Iterable[str] = (),
+        only: Iterable[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._verifier = verifier
+        self._only = frozenset(only)
+        self._clock = clock
+        self.entries: dict[str, Entry] = {
+            device: Entry(device) for device in sorted(known) if not self._only or device in self._only
+        }
+        for device in sorted(self._only - self.entries.keys()):
+            self.entries[device] = Entry(device)
+
+    def take(self, topic: str, payload: bytes, retained: bool) -> dict[str, Any] | None:
+        """Take one message. Returns an event for programs, or None for one that tells nothing new."""
+        where = topics.split(topic)
+        device = where.get("id") if where else None
+        if where is None or device is None or (self._only and device not in self._only):
+            return None
+        if where["name"] == "status":
+            return self._status(device, payload)
+        if where["name"] == "report" and payload:
+            return self._report(device, payload, retained)
+        return None
+
+    def unverified(self) -> list[Entry]:
+        """The devices of which nothing could be verified yet."""
+        return [entry for entry in self.entries.values() if not entry.verified]
+
+    def _status(self, device: str, payload: bytes) -> dict[str, Any] | None:
+        entry = self.entries.setdefault(device, Entry(device))
+        link = payload.decode("ascii", "replace")
+        if link not in ("online", "offline") or link == entry.link:
+            return None
+        entry.link = link
+        return {"event": "status", "device": device, "status": link, "signed": False, "time": self._clock()}
+
+    def _report(self, device: str, payload: bytes, retained: bool) -> dict[str, Any] | None:
+        verdict = self._verifier.take(device, payload, retained)
+        if verdict is None:
+            return None
+        entry = self.entries.setdefault(device, Entry(device))
+        event: dict[str, Any] = {
+            "event": "report",
+            "device": device,
+            "verdict": verdict.verdict,
+            "reason": verdict.reason,
+            "detail": verdict.detail,
+            "time": self._clock(),
+        }
+        if verdict.report is None:
+            entry.refusal = (verdict.reason or "format", verdict.detail)
+            return event
+        entry.refusal = None
+        event["counter"] = list(verdict.report.counter)
+        if verdict.verdict == "verified":
+            entry.report, entry.retained, entry.seen = verdict.report, None, event["time"]
+            event["claims"] = verdict.report.claims
+        else:
+            # Under another name, so that a program which does not look at the verdict finds no state.
+            entry.retained = verdict.report
+            event["retained_claims"] = verdict.report.claims
+        return event
+
+
+COLUMNS = ("device", "model", "version", "slot", "health", "update", "link", "seen", "proof")
+
+
+def row(entry: Entry, now: float) -> tuple[str, ...]:
+    """An entry in words, one for each of COLUMNS. What is not verified as of now stands in brackets, or not at all."""
+    report = entry.report or entry.retained
+    cells = [entry.device, *(_state(report) if report else ["", "", "", "", ""])]
+    if entry.report is None:
+        cells[1:] = [f"({cell})" if cell else "" for cell in cells[1:]]
+    cells.append(entry.link or "")
+    cells.append(_ago(now - entry.seen) if entry.seen is not None else "never")
+    cells.append(proof(entry))
+    return tuple(cells)
+
+
+def proof(entry: Entry) -> str:
+    """How far an entry can be believed, and why no further."""
+    if entry.report:
+        told = "verified"
+    elif entry.retained:
+        told = "unproven: a retained report, waiting for a newer one"
+    else:
+        told = "" if entry.refusal else "no report yet"
+    if entry.refusal:
+        told += f"{'; last message ' if told else ''}refused: {entry.refusal[1]} [{entry.refusal[0]}]"
+    return told
+
+
+def _state(report: Report) -> list[str]:
+    claims = report.claims
+    version = f"{claims['name']} {claims['version']}" if "version" in claims and "name" in claims else "none"
+    place = f"{claims['slot']} {claims['mode']}" if claims["slot"] else claims["mode"]
+    health = "degraded: " + ", ".join(report.degraded) if report.degraded else "ok"
+    return [claims["model"], version, place, health, update_words(claims)]
+
+
+def update_words(claims: dict[str, Any]) -> str:
+    """The state of the update: with progress while it runs, with the reason when it did not work."""
+    update = claims.get("update")
+    if not update:
+        return "none"
+    told = str(update["state"])
+    files = update.get("files")
+    if files and told in ("downloading", "installing"):
+        told += f" {files['done']}/{files['total']}"
+    if update.get("reason"):
+        told += f" ({update['reason']})"
+    return told
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 2:
+        return "now"
+    if seconds < 120:
+        return f"{seconds:.0f} s ago"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min ago"
+    return f"{seconds / 3600:.0f} h ago"

@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 NAME ?=
+BENCHES ?= es256
 BIN := .venv/bin
 SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON): apt-get install python3 python3-venv" >&2; exit 1; }; \
 	$(PYTHON) tools/setup/environment.py
@@ -31,7 +32,7 @@ lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both ch
 
 bench: ## what the design aims at, measured
 	$(SETUP) demo
-	@$(BIN)/python -m bench $(ARGS)
+	@for name in $(BENCHES); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
 
 mutants: ## take out one defence after the other; every one must turn a test red
 	$(SETUP) test

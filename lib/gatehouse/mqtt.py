@@ -130,6 +130,9 @@ class _Wire:
         if count >= 0:
             view = view[:count]
         while len(view):
+            if not self._used and len(view) > _BUFFER:
+                self._put(view)  # what is left of a large message goes without being copied
+                return
             room = min(len(view), _BUFFER - self._used)
             self._buffer[self._used : self._used + room] = view[:room]
             self._used += room
@@ -141,6 +144,9 @@ class _Wire:
         """Write what was collected."""
         view = self._buffer[: self._used]
         self._used = 0
+        self._put(view)
+
+    def _put(self, view):
         while len(view):
             count = self._sock.write(view)
             if count is None:

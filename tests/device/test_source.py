@@ -1,6 +1,6 @@
 """URIs of packs, and the source that is a local file. HTTP itself: tests/host/test_source.py."""
 
-from gatehouse import Refused, source, uri
+from gatehouse import Refused, filesource, source, uri
 from harness import raises
 
 # RFC 3986 section 5.4: references seen at this base; those that no pack needs are left out.
@@ -98,7 +98,7 @@ async def read(pack, size=10):
 
 async def test_file_source():
     write(bytes(range(100)))
-    pack = source.FileSource("pack")
+    pack = filesource.FileSource("pack")
     await pack.open(0)
     assert await read(pack) == bytes(range(100))
     await pack.open(10, 33)
@@ -112,7 +112,7 @@ async def test_file_source():
 
 async def test_file_source_refuses_what_is_not_there():
     write(bytes(100))
-    pack = source.FileSource("pack")
+    pack = filesource.FileSource("pack")
     for start, end in ((0, 101), (101, None)):
         with raises(Refused, "size"):
             await pack.open(start, end)
@@ -121,12 +121,12 @@ async def test_file_source_refuses_what_is_not_there():
         await pack.skip(11)
     await pack.close()
     with raises(Refused, "network"):
-        await source.FileSource("other").open(0)
+        await filesource.FileSource("other").open(0)
 
 
 async def test_file_that_shrinks_while_it_is_read():
     write(bytes(5000))
-    pack = source.FileSource("pack")
+    pack = filesource.FileSource("pack")
     await pack.open(0)
     write(bytes(10))
     with raises(Refused, "network"):

@@ -139,7 +139,9 @@ class Product:
         """What was signed here, oldest first: version, sequence, digest, board, file."""
         path = self.root / "releases.json"
         found = read_json(path).get("releases") if path.exists() else []
-        if not isinstance(found, list) or not all(isinstance(item.get("sequence"), int) for item in found):
+        if not isinstance(found, list) or not all(
+            isinstance(item, dict) and isinstance(item.get("sequence"), int) for item in found
+        ):
             raise GatehouseError(f"{path} is damaged: restore it, or the next sequence number may be one that was used")
         return found
 

@@ -25,27 +25,33 @@ _FIELDS = {
 
 
 class Config:
-    """One attribute per field, e.g. config.broker, config.report_s (seconds), config.watchdog_ms (milliseconds)."""
+    """One attribute per field, e.g. config.broker, config.report_s (seconds), config.watchdog_ms (milliseconds).
 
-    def __init__(self, data=b"\xa0"):
-        """Take the payload of a ["config"] component: a CBOR map {field number: value}, each within its bounds.
+    Without methods, so that this module can be unloaded while its values live on.
+    """
 
-        Refused("format") names the first field that is not.
-        """
-        try:
-            given = cbor.loads(data)
-        except ValueError as error:
-            raise Refused("format", "configuration: %s" % error)
-        if not isinstance(given, dict):
-            raise Refused("format", "configuration is not a map")
-        for key in given:
-            if key not in _FIELDS or isinstance(key, bool):
-                raise Refused("format", "configuration has an unknown field %s" % key)
-        for key, (name, least, most, default) in _FIELDS.items():
-            value = given.get(key, default)
-            if key in given:
-                _check(name, value, least, most, default)
-            setattr(self, name, value)
+
+def parse(data=b"\xa0"):
+    """The Config in the payload of a ["config"] component: a CBOR map {field number: value}, each within its bounds.
+
+    Refused("format") names the first field that is not.
+    """
+    try:
+        given = cbor.loads(data)
+    except ValueError as error:
+        raise Refused("format", "configuration: %s" % error)
+    if not isinstance(given, dict):
+        raise Refused("format", "configuration is not a map")
+    for key in given:
+        if key not in _FIELDS or isinstance(key, bool):
+            raise Refused("format", "configuration has an unknown field %s" % key)
+    found = Config()
+    for key, (name, least, most, default) in _FIELDS.items():
+        value = given.get(key, default)
+        if key in given:
+            _check(name, value, least, most, default)
+        setattr(found, name, value)
+    return found
 
 
 def _check(name, value, least, most, default):

@@ -1,6 +1,5 @@
 """Manifest + source -> inactive slot -> trial. The steps and what a cut leaves at each are in docs/boot.md."""
 
-import asyncio
 import gc
 import hashlib
 import os
@@ -30,7 +29,15 @@ class Installer:
         self._busy = False
         self._remembered = {}  # SHA-256 of an envelope -> refusal map
         self.refused = None
-        self.state = {"state": "idle", "reason": None, "detail": "", "digest": b"", "sequence": 0, "done": 0, "total": 0}
+        self.state = {
+            "state": "idle",
+            "reason": None,
+            "detail": "",
+            "digest": b"",
+            "sequence": 0,
+            "done": 0,
+            "total": 0,
+        }
         if boot.record.outcome:
             state, reason, digest, sequence = boot.record.outcome
             if boot.mode == "trial":
@@ -71,9 +78,13 @@ class Installer:
             digest = envelope.digest
             if self._boot.release and digest == self._boot.release.digest:
                 return False  # already there; a retained offer comes again at every connect
+            if digest in self._boot.record.floors[4]:
+                raise Refused("failed-before", "this release did not prove its health here")
             if self._boot.record.trial:
                 raise Refused("busy", "a release is on trial or waits for its trial")
             manifest = self._authenticate(envelope)
+            unload("es256")
+            gc.collect()
             sequence = manifest.sequence
             await self._install(manifest, data)
             return True
@@ -97,9 +108,9 @@ class Installer:
             if len(self._remembered) >= _MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[whole] = refusal
-        if self._boot.record.trial:
+        if self._boot.record.trial or (reason == "failed-before" and self.state["digest"] == digest):
             if self._on_change:
-                self._on_change()  # the trial's own state goes on
+                self._on_change()  # the trial's own state goes on; so does the story of how this release failed
         else:
             state = "failed" if reason in _PASSING else "refused"
             self._set(state, reason=reason, detail=detail, digest=digest, sequence=sequence)
@@ -121,8 +132,6 @@ class Installer:
             raise Refused("sequence", "%d is below the install floor %d" % (manifest.sequence, floor[0]))
         if manifest.sequence == floor[0] and manifest.digest != floor[1]:
             raise Refused("sequence", "%d is already another release" % manifest.sequence)
-        if manifest.digest in boot.record.floors[4]:
-            raise Refused("failed-before", "this release did not prove its health here")
         now = boot.now()
         if now is None:
             raise Refused("clock", "the clock is not set, so the signing time cannot be judged")

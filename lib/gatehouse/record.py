@@ -111,7 +111,9 @@ class Record:
         self.trial = None
         self.tries = 0
         self.quiet = 1
-        self.floors[4] = ([digest for digest in self.floors[4] if digest != trial.digest] + [trial.digest])[-_MAX_FAILED:]
+        self.floors[4] = ([digest for digest in self.floors[4] if digest != trial.digest] + [trial.digest])[
+            -_MAX_FAILED:
+        ]
         self.outcome = ["rolled-back", reason, trial.digest, trial.sequence]
 
     def start_trial(self, release):

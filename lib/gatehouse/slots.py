@@ -191,7 +191,9 @@ class Boot:
         if not error:
             return "active"
         print("gatehouse: active:", error)
-        other = record.Release(["a" if self.record.active.slot == "b" else "b", None, 0, None, self.record.active.config])
+        other = record.Release(
+            ["a" if self.record.active.slot == "b" else "b", None, 0, None, self.record.active.config]
+        )
         second = self.verifies(other)
         if not second and other.digest not in self.record.floors[4]:
             self.record.fall_back(other, error.reason)
@@ -243,10 +245,10 @@ class Boot:
             if data is None:
                 raise Refused("state", "no configuration %d" % generation)
             _, payload = trust.signed_payload(suit.Envelope(data), self.trust.keys, "config", self, self.trust)
-            self.config = config.Config(payload)
+            self.config = config.parse(payload)
         except Refused as error:
             self.failure = error
-            self.config = config.Config()
+            self.config = config.parse()
         self._watchdog = machine.WDT(timeout=self.config.watchdog_ms)
 
 
@@ -269,6 +271,9 @@ def _record(nvs):
 def boot():
     """What boot.py does: arm the watchdog, choose a release and verify it. The result is `current`."""
     global current
+    # What stays loaded comes first, so that what is unloaded after the verification leaves its memory in one piece.
+    from gatehouse import installer, link, status, trust, wifi  # noqa: F401
+
     current = Boot()
     current.record = _record(current.store)
     try:
@@ -276,8 +281,8 @@ def boot():
     except Refused as error:
         current.mode = "recovery"
         current.failure = error
-    print("gatehouse: boot", current.boot_count, current.mode, current.release and current.release.version or "")
-    unload("suit", "suit_commands", "es256", "tree")
+    unload("suit", "suit_commands", "es256", "tree", "config")
+    print("gatehouse: boot", current.boot_count, current.mode, (current.release and current.release.version) or "")
     return current
 
 

@@ -7,7 +7,7 @@ from micropython import const
 
 from gatehouse import Refused, cbor, cose
 
-_MAX_BLOB = const(2048)  # bytes; the largest, a DER certificate of a P-256 key, is under 1 KB
+_MAX_BLOB = const(1024)  # bytes; the largest, a DER certificate of a P-256 key, is about half of it
 _NOT_FOUND = const(-0x1102)  # ESP_ERR_NVS_NOT_FOUND
 
 
@@ -30,17 +30,17 @@ class Store:
 
     def __init__(self):
         self._nvs = esp32.NVS("gatehouse")
+        self._buffer = memoryview(bytearray(_MAX_BLOB))  # for life: a piece of this size is hard to find later
 
     def blob(self, key):
         """The bytes under `key` (at most 15 characters), or None when there are none."""
-        buffer = bytearray(_MAX_BLOB)
         try:
-            size = self._nvs.get_blob(key, buffer)
+            size = self._nvs.get_blob(key, self._buffer)
         except OSError as error:
             if error.errno in (_NOT_FOUND, errno.ENOENT):
                 return None
             raise
-        return bytes(memoryview(buffer)[:size])
+        return bytes(self._buffer[:size])
 
     def put(self, key, data):
         """Write `data` under `key`, unless that is what stands there: flash is not worn for nothing."""

@@ -161,7 +161,7 @@ def check_entry(entry):
     if not isinstance(entry[2], bytes) or len(entry[2]) != 32:
         raise Refused("format", "index entry of %s" % entry[0])
     # A deflated body is smaller than its file, or it would be stored raw.
-    if entry[4] not in (RAW, DEFLATE) or entry[4] == RAW and entry[1] != entry[3] or entry[4] and entry[1] <= entry[3]:
+    if entry[4] not in (RAW, DEFLATE) or (entry[4] == RAW and entry[1] != entry[3]) or (entry[4] and entry[1] <= entry[3]):
         raise Refused("format", "encoding of %s" % entry[0])
     blocks = -(-entry[1] // 65536)
     if len(entry) - 5 != (blocks > 1):

@@ -32,7 +32,7 @@ class Key:
         self.roles = fields[4]
         if self.kid != hashlib.sha256(self.public).digest()[:8] or not isinstance(self.roles, list):
             raise ValueError("key id")
-        if self.alg == ES256 and len(self.public) != 64 or self.alg not in (ES256, HSS_LMS):
+        if (self.alg == ES256 and len(self.public) != 64) or self.alg not in (ES256, HSS_LMS):
             raise ValueError("key algorithm")
 
     def verify(self, message, signature):
@@ -153,8 +153,6 @@ def open_store(data, root, device):
     payload = envelope.payload("#trust")
     if payload is None:
         raise Refused("format", "trust store without its payload")
-    roots = [
-        key for key in Trust(payload).keys if ROOT in key.roles and hashlib.sha256(key.public).digest() == root
-    ]
+    roots = [key for key in Trust(payload).keys if ROOT in key.roles and hashlib.sha256(key.public).digest() == root]
     manifest, payload = signed_payload(envelope, roots, "trust", device)
     return Trust(payload)

@@ -4,13 +4,13 @@ A pack is one file: 4-byte big-endian length of the index, the index, the stored
 """
 
 import asyncio
-import deflate
 import hashlib
 import io
 import os
 from array import array
 from binascii import crc32
 
+import deflate
 from micropython import const
 
 from gatehouse import Refused, tree
@@ -118,8 +118,10 @@ def _plan(root, active, buffer):
             if tree.file_matches(root + "/" + entry[0], entry[1], entry[2], buffer):
                 plan[number] = _HERE
                 continue
-            if other and other[:3] == entry[:3] and tree.file_matches(
-                active + "/" + entry[0], entry[1], entry[2], buffer
+            if (
+                other
+                and other[:3] == entry[:3]
+                and tree.file_matches(active + "/" + entry[0], entry[1], entry[2], buffer)
             ):
                 plan[number] = _COPY
             need += -(-entry[1] // _BLOCK) * _BLOCK

@@ -4,9 +4,8 @@ import hashlib
 import random
 from typing import Any
 
-from gatehouse_tools import bootrecord, cbor, keys, suit
-
 from cases import unpack
+from gatehouse_tools import bootrecord, cbor, keys, suit
 
 DOMAIN, BOARD = "gatehouse.example", "UNIX_SIM"
 SEQUENCE = 1_790_000_000
@@ -25,7 +24,9 @@ class Product:
     def sign(self, sequence: int, component: suit.Component, *signers: keys.Signer) -> bytes:
         return suit.build_envelope(sequence, [component], self.vendor, self.cls, signers)
 
-    def trust(self, *signers: keys.Signer, required: dict[str, Any] | None = None, spare: tuple[Any, ...] = ()) -> bytes:
+    def trust(
+        self, *signers: keys.Signer, required: dict[str, Any] | None = None, spare: tuple[Any, ...] = ()
+    ) -> bytes:
         entries = [(self.root, [1]), (self.release, [2]), (self.operator, [3]), *spare]
         store: dict[int, Any] = {
             1: 1,

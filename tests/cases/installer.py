@@ -57,7 +57,9 @@ def make(rng: random.Random) -> dict[str, Any]:
     def of_index(**fields: Any) -> dict[str, Any]:
         index = {1: 1, 2: "demo", 3: "2.0.0", 4: "1.0.0", 5: 6, 6: [["a", 0, hashlib.sha256(b"").digest(), 0, 0]]}
         data = cbor.dumps(index | {int(key[1:]): value for key, value in fields.items()})
-        return of_pack({"pack": len(data).to_bytes(4, "big") + data, "digest": hashlib.sha256(data).digest(), "size": len(data)})
+        return of_pack(
+            {"pack": len(data).to_bytes(4, "big") + data, "digest": hashlib.sha256(data).digest(), "size": len(data)}
+        )
 
     def without(section: str) -> dict[str, Any]:
         manifest = plain()
@@ -112,7 +114,10 @@ def make(rng: random.Random) -> dict[str, Any]:
         "newer core needed": ("core", of_index(_4="1.0.1")),
         "other .mpy version": ("mpy", of_index(_5=7)),
         "bomb": ("size", of_pack(unpack.one(text, unpack.deflate(text + bytes(1_000_000))))),
-        "larger than a file may be": ("size", of_pack(unpack.pack([["a", 1 << 21, bytes(32), 1 << 21, 0, [bytes(32)] * 2]], []))),
+        "larger than a file may be": (
+            "size",
+            of_pack(unpack.pack([["a", 1 << 21, bytes(32), 1 << 21, 0, [bytes(32)] * 2]], [])),
+        ),
     }
     twins = {
         "honest": honest,

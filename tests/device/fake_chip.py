@@ -213,4 +213,3 @@ def tree_of(root):
                 with open(path, "rb") as file:
                     found[path[len(root) + 1 :]] = file.read()
     return found
-

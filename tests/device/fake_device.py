@@ -56,7 +56,11 @@ def provision(case, version="1.0.0", slot="a"):
         nvs[key] = value
     release = case["releases"][version]
     nvs["floors"] = release["floors"]
-    for name, data in (("trust.suit", case["trust"]), ("config-1.suit", case["config"]), ("boot.cbor", release["record"])):
+    for name, data in (
+        ("trust.suit", case["trust"]),
+        ("config-1.suit", case["config"]),
+        ("boot.cbor", release["record"]),
+    ):
         write("/state/" + name, data)
     put_release(release, "/slots/" + slot)
 

@@ -91,6 +91,7 @@ def test_row_3_trial_without_tries_rolls_back():
     device.clock(case["now"])
     installer, _ = device.offer(boot, case["releases"]["1.1.0"])
     assert not installer.due and installer.refused["reason"] == "failed-before"
+    assert installer.state["state"] == "rolled-back", "a retained offer must not hide how the release failed"
     installer, _ = device.offer(boot, case["releases"]["1.2.0"])
     assert installer.due
 

@@ -44,7 +44,17 @@ def test_path_traversal_and_its_honest_twins():
 
 
 def test_names_of_the_system_are_refused():
-    for name in ("gatehouse/x.mpy", "gatehouse.mpy", "boot.py", "main.py", "os.mpy", "machine.py", "hashlib.mpy", "umqtt/simple.mpy", "tls.mpy"):
+    for name in (
+        "gatehouse/x.mpy",
+        "gatehouse.mpy",
+        "boot.py",
+        "main.py",
+        "os.mpy",
+        "machine.py",
+        "hashlib.mpy",
+        "umqtt/simple.mpy",
+        "tls.mpy",
+    ):
         refused("module", tree.check_path, name)
     tree.check_path("machines.mpy")
     tree.check_path("lib/os.mpy")

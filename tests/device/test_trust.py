@@ -2,9 +2,8 @@
 
 import hashlib
 
-from harness import raises
-
 from gatehouse import Refused, cbor, config, trust
+from harness import raises
 
 
 def key(public, roles, alg=-9, kid=None):
@@ -102,9 +101,15 @@ def test_component_names():
 
 
 def test_configuration_bounds():
-    found = config.Config(cbor.dumps({1: "broker.example", 2: 8883, 3: False, 7: ["all"], 10: 60}))
-    assert (found.broker, found.port, found.tls, found.groups, found.trial_s) == ("broker.example", 8883, False, ["all"], 60)
-    assert config.Config().watchdog_ms == 30000
+    found = config.parse(cbor.dumps({1: "broker.example", 2: 8883, 3: False, 7: ["all"], 10: 60}))
+    assert (found.broker, found.port, found.tls, found.groups, found.trial_s) == (
+        "broker.example",
+        8883,
+        False,
+        ["all"],
+        60,
+    )
+    assert config.parse().watchdog_ms == 30000
     for fields in (
         {2: 0},
         {2: 65536},
@@ -125,7 +130,7 @@ def test_configuration_bounds():
         {"broker": "x"},
     ):
         with raises(Refused, "format"):
-            config.Config(cbor.dumps(fields))
+            config.parse(cbor.dumps(fields))
     for data in (b"", b"\x80", b"\xa0\x00"):
         with raises(Refused, "format"):
-            config.Config(data)
+            config.parse(data)

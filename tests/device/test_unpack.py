@@ -6,9 +6,8 @@ from binascii import unhexlify
 
 import fake_chip as chip
 from fake_device import MemoryPack
-from harness import cases, raises
-
 from gatehouse import Refused, tree, unpack
+from harness import cases, raises
 
 HEAP = "8M"  # the flash is in RAM here
 
@@ -150,7 +149,13 @@ def test_bomb_writes_no_more_than_was_signed():
 def test_tampered_and_truncated_packs():
     case = packs()["raw"]
     good = unhexlify(case["pack"])
-    for position, reason in ((0, "size"), (3, "size"), (20, "digest"), (4 + case["size"] + 100, "digest"), (len(good) - 1, "digest")):
+    for position, reason in (
+        (0, "size"),
+        (3, "size"),
+        (20, "digest"),
+        (4 + case["size"] + 100, "digest"),
+        (len(good) - 1, "digest"),
+    ):
         chip.install()
         bad = bytearray(good)
         bad[position] ^= 1

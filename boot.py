@@ -6,12 +6,14 @@ try:
     import sys
 
     sys.path[:] = (".frozen", "/lib")  # never '': the root of the file system is not a place for modules
-    from gatehouse import slots
+    # What stays loaded comes first, so that what is unloaded after the verification leaves its memory in one piece.
+    from gatehouse import installer, link, slots, status, wifi  # noqa: F401
 
     slots.boot()
 except BaseException as error:
-    import machine
     import sys
+
+    import machine
 
     sys.print_exception(error)
     machine.reset()

@@ -83,8 +83,7 @@ class Installer:
             if self._boot.record.trial:
                 raise Refused("busy", "a release is on trial or waits for its trial")
             manifest = self._authenticate(envelope)
-            unload("es256")
-            gc.collect()
+            unload("es256", "trust")
             sequence = manifest.sequence
             await self._install(manifest, data)
             return True
@@ -95,7 +94,7 @@ class Installer:
             self._refuse(reason, "flash: %s" % error, digest, sequence, whole)
         finally:
             self._busy = False
-            unload("suit", "suit_commands", "es256", "tree", "unpack", "source", "connection", "uri")
+            unload("suit", "suit_commands", "es256", "trust", "tree", "unpack", "source", "connection", "uri")
             gc.collect()
         return False
 
@@ -120,11 +119,11 @@ class Installer:
         from gatehouse import trust
 
         boot = self._boot
-        signers = envelope.authenticate(boot.trust.keys)
+        signers = envelope.authenticate(trust.keys(boot.trust))
         manifest = envelope.manifest()
         components = [trust.component_name(item) for item in manifest.components]
         for component in components:
-            boot.trust.check_right(component, signers)
+            trust.check_right(boot.trust, component, signers)
         if components != ["app"]:
             raise Refused("component", "this core installs an application and nothing else")
         floor = boot.record.floors[1].get("app", (0, b""))

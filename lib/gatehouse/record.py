@@ -41,7 +41,7 @@ def save(path, data):
 
 
 class Release:
-    """One release in a slot: slot "a" or "b", manifest digest, sequence number, OTA partition or None, configuration."""
+    """One release: slot "a" or "b", manifest digest, sequence number, OTA partition or None, configuration."""
 
     def __init__(self, fields):
         self.slot, self.digest, self.sequence, self.partition, self.config = fields

@@ -1,5 +1,6 @@
 """Slots A and B: which release runs, its verification, trial, confirm and roll back. The tables are in docs/boot.md."""
 
+import gc
 import os
 import sys
 import time
@@ -9,11 +10,7 @@ from micropython import const
 
 from gatehouse import Refused, cbor, record, store, unload
 
-TRUST = "/state/trust.suit"
-CONFIG = "/state/config-%d.suit"
-
 _WATCHDOG_MS = const(60000)  # until the configuration is known: over the verification of the largest slot
-_FACTORY = const(1)  # the configuration generation that provisioning wrote
 
 current = None  # the Boot of this run
 
@@ -22,7 +19,7 @@ class Boot:
     """What this boot chose and knows. The application gets it from `slots.run()`.
 
     mode: "active", "trial" or "recovery"; release: the running Release, or None in recovery; identity, config, trust:
-    see their modules; boot_count: starts of this device; cause: machine.reset_cause(); seed: 16 random bytes of this boot.
+    see their modules; boot_count: starts of this device; cause: machine.reset_cause(); seed: 16 random bytes.
     """
 
     def __init__(self):
@@ -89,7 +86,8 @@ class Boot:
 
     def start_trial(self, slot, manifest):
         """The one switch of an update: the next boot runs `slot` with the verified `manifest`, on trial."""
-        config = self.release.config if self.release else _FACTORY
+        running = self.release or self.record.active
+        config = running.config if running else 1
         self.record.start_trial(record.Release([slot, manifest.digest, manifest.sequence, None, config]))
         self.record.save()
 
@@ -102,186 +100,29 @@ class Boot:
         """Leave this boot for the next."""
         machine.reset()
 
-    def check(self, release):
-        """Verify that a slot holds just this release; sets its name and version. Raises Refused.
-
-        Signature, right, vendor and class, boot floor, index, every file, nothing else in the slot.
-        """
-        from gatehouse import suit, tree, trust
-
-        data = record.load(release.root + "/manifest.suit")
-        if data is None:
-            raise Refused("state", "no manifest in %s" % release.root)
-        envelope = suit.Envelope(data)
-        if release.digest is not None and envelope.digest != release.digest:
-            raise Refused("digest", "%s holds another release than the boot record names" % release.root)
-        signers = envelope.authenticate(self.trust.keys)
-        manifest = envelope.manifest()
-        if [trust.component_name(item) for item in manifest.components] != ["app"]:
-            raise Refused("component", "not an application")
-        self.trust.check_right("app", signers)
-        if manifest.sequence < self.record.floors[2].get("app", 0):
-            raise Refused("sequence", "%d is below the boot floor" % manifest.sequence)
-        invoked = False
-        for section in ("validate", "load", "invoke"):
-            commands = manifest.run(section, self)
-            answer = None
-            while True:
-                try:
-                    command, _, parameters = commands.send(answer)
-                except StopIteration:
-                    break
-                answer = True
-                if command == suit.IMAGE_MATCH:
-                    release.name, release.version = tree.verify(
-                        release.root, parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE], self._watchdog.feed
-                    )
-                elif command == suit.INVOKE:
-                    invoked = True
-                else:
-                    raise Refused("unsupported", "command %d at boot" % command)
-        manifest.complete()
-        if not invoked:
-            raise Refused("condition", "the manifest does not invoke the application")
-        release.digest, release.sequence = manifest.digest, manifest.sequence
-
-    def verifies(self, release):
-        """check() as a question: None when the slot is good, else the Refused that says why not."""
-        try:
-            self.check(release)
-        except Refused as error:
-            return error
-        except OSError as error:
-            return Refused("state", "%s: %s" % (release.root, error))
-        return None
-
-    def choose(self):
-        """Pick the release of this boot: docs/boot.md, "Record x boot". Sets mode and release."""
-        way = self.record.begin()
-        try:
-            self.record.save()  # the first write of every boot
-        except OSError as error:
-            # A full flash must not keep a device from starting; a trial that cannot be counted does not run.
-            self.failure = Refused("full", "boot record: %s" % error)
-            if way == "trial":
-                way = "active" if self.record.active else "recovery"
-        self.reconcile()
-        self.load_anchors()
-        if way == "rebuild":
-            way = self.rebuild()
-        if way == "trial":
-            error = self.verifies(self.record.trial)
-            if error:
-                print("gatehouse: trial:", error)
-                self.record.fail_trial(error.reason)
-                self.record.save()
-                way = "active" if self.record.active else "recovery"
-        if way == "active":
-            way = self.choose_active()
-        self.mode = way
-        if way == "trial":
-            self.release = self.record.trial
+    def begin(self):
+        """The choice is made: arm the watchdog as configured, and the deadline of a trial."""
+        if self.config:
+            self._watchdog = machine.WDT(timeout=self.config.watchdog_ms)
+        if self.mode == "trial":
             self._deadline = time.ticks_add(time.ticks_ms(), self.config.trial_s * 1000)
-        elif way == "active":
-            self.release = self.record.active
-
-    def choose_active(self):
-        """The active release if it verifies, else the other slot's, else recovery."""
-        error = self.verifies(self.record.active)
-        if not error:
-            return "active"
-        print("gatehouse: active:", error)
-        other = record.Release(
-            ["a" if self.record.active.slot == "b" else "b", None, 0, None, self.record.active.config]
-        )
-        second = self.verifies(other)
-        if not second and other.digest not in self.record.floors[4]:
-            self.record.fall_back(other, error.reason)
-            self.record.save()
-            return "active"
-        self.failure = error
-        return "recovery"
-
-    def rebuild(self):
-        """No usable record: only the confirmed release becomes active; another one gets a single try."""
-        candidate = None
-        for slot in ("a", "b"):
-            release = record.Release([slot, None, 0, None, _FACTORY])
-            error = self.verifies(release)
-            if error:
-                self.failure = error
-            elif release.digest == self.record.floors[3]:
-                self.record.active = release
-                self.record.save()
-                return "active"
-            elif release.digest not in self.record.floors[4]:
-                candidate = release
-        if candidate:
-            self.record.start_trial(candidate)
-            self.record.tries = 0  # this boot is its one try
-            self.record.save()
-            return "trial"
-        return "recovery"
-
-    def reconcile(self):
-        """Make the NVS copies follow the record, and count this start. Safe to repeat after any cut."""
-        self.store.put("floors", cbor.dumps(self.record.floors))
-        self.boot_count = self.store.number("boots") + 1
-        self.store.put_number("boots", self.boot_count)
-
-    def load_anchors(self):
-        """Identity, trust anchors and configuration, each verified now."""
-        from gatehouse import config, suit, trust
-
-        self.identity = self.store.identity()
-        data = record.load(TRUST)
-        if data is None:
-            raise Refused("state", "no trust anchors: provision this device")
-        self.trust = trust.open_store(data, self.store.required("root"), self)
-        running = self.record.trial or self.record.active
-        generation = running.config if running else _FACTORY
-        try:
-            data = record.load(CONFIG % generation)
-            if data is None:
-                raise Refused("state", "no configuration %d" % generation)
-            _, payload = trust.signed_payload(suit.Envelope(data), self.trust.keys, "config", self, self.trust)
-            self.config = config.parse(payload)
-        except Refused as error:
-            self.failure = error
-            self.config = config.parse()
-        self._watchdog = machine.WDT(timeout=self.config.watchdog_ms)
-
-
-def _record(nvs):
-    """The record of the file, or a new one, each with the NVS floors merged in."""
-    floors = None
-    try:
-        floors = cbor.loads(nvs.blob("floors") or b"")
-    except ValueError:
-        pass  # never written, or not readable: the record's own floors stand
-    try:
-        found = record.Record(record.load(record.PATH) or b"")
-    except ValueError:
-        return record.Record(None, floors)
-    if floors:
-        found.merge(floors)
-    return found
 
 
 def boot():
     """What boot.py does: arm the watchdog, choose a release and verify it. The result is `current`."""
     global current
-    # What stays loaded comes first, so that what is unloaded after the verification leaves its memory in one piece.
-    from gatehouse import installer, link, status, trust, wifi  # noqa: F401
-
     current = Boot()
-    current.record = _record(current.store)
+    from gatehouse import choose
+
     try:
-        current.choose()
+        choose.choose(current)
     except Refused as error:
         current.mode = "recovery"
         current.failure = error
-    unload("suit", "suit_commands", "es256", "tree", "config")
+    current.begin()
+    del choose
+    unload("choose", "suit", "suit_commands", "es256", "tree", "trust", "config")
+    gc.collect()
     print("gatehouse: boot", current.boot_count, current.mode, (current.release and current.release.version) or "")
     return current
 

@@ -26,7 +26,7 @@ class Identity:
 
 
 class Store:
-    """The NVS namespace `gatehouse`. Each put is one NVS write: after a power cut the value is the old or the new one."""
+    """The NVS namespace `gatehouse`. A put is one NVS write: after a power cut the value is the old or the new one."""
 
     def __init__(self):
         self._nvs = esp32.NVS("gatehouse")
@@ -77,6 +77,6 @@ class Store:
             raise Refused("state", "NVS identity: %s" % error)
 
     def derive(self, purpose, role="", client=""):
-        """32 bytes from the device key for one purpose, role and client (HKDF, RFC 5869), ended by a new owner epoch."""
+        """32 bytes from the device key for a purpose, role and client (HKDF, RFC 5869), ended by a new owner epoch."""
         info = cbor.dumps(["gatehouse/1", purpose, role, client, self.number("epoch")])
         return cose.hkdf(self.required("device_key"), info)

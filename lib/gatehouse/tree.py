@@ -29,12 +29,13 @@ _OWN = ("manifest.suit", "index.cbor")
 
 # Names that a slot must not bring: the core, what the chip's firmware has built in or frozen, and what boot runs.
 _RESERVED = (
-    " gatehouse boot main _boot micropython machine network esp32 esp espnow bluetooth neopixel dht onewire ds18x20 "
-    "aioespnow umqtt upysh urequests requests ntptime webrepl webrepl_setup mip inisetup flashbdev apa106 asyncio uasyncio "
-    "array binascii builtins cmath collections cryptolib deflate errno framebuf gc hashlib heapq io json math os platform "
-    "random re select socket ssl struct sys time tls uctypes vfs websocket _thread _asyncio _onewire _webrepl btree "
-    "uarray ubinascii ucollections ucryptolib uerrno uhashlib uheapq uio ujson uos uplatform urandom ure uselect usocket "
-    "ussl ustruct usys utime uwebsocket lwip i2s romfs "
+    " "
+    "gatehouse boot main _boot micropython machine network esp32 esp espnow bluetooth neopixel dht onewire ds18x20 "
+    "aioespnow umqtt upysh urequests requests ntptime webrepl webrepl_setup mip inisetup flashbdev apa106 asyncio "
+    "uasyncio array binascii builtins cmath collections cryptolib deflate errno framebuf gc hashlib heapq io json "
+    "math os platform random re select socket ssl struct sys time tls uctypes vfs websocket _thread _asyncio _onewire "
+    "_webrepl btree uarray ubinascii ucollections ucryptolib uerrno uhashlib uheapq uio ujson uos uplatform urandom "
+    "ure uselect usocket ussl ustruct usys utime uwebsocket lwip i2s romfs "
 )
 
 
@@ -58,7 +59,7 @@ def check_path(path):
 class Index:
     """Reads an index from an open file, strictly, in one pass; hashes what it reads.
 
-    Iterating gives entries as lists, in order. Refused("format"|"size"|"path"|"module") on anything else than the format
+    Iterating gives entries as lists, in order. Refused("format"|"size"|"path"|"module") on anything but the format
     above. `digest()` is SHA-256 of the whole file, once the iteration has ended.
     """
 
@@ -160,8 +161,11 @@ def check_entry(entry):
         raise Refused("size", "%s is larger than %d" % (entry[0], MAX_FILE))
     if not isinstance(entry[2], bytes) or len(entry[2]) != 32:
         raise Refused("format", "index entry of %s" % entry[0])
-    # A deflated body is smaller than its file, or it would be stored raw.
-    if entry[4] not in (RAW, DEFLATE) or (entry[4] == RAW and entry[1] != entry[3]) or (entry[4] and entry[1] <= entry[3]):
+    if entry[4] == RAW:
+        good = entry[3] == entry[1]
+    else:
+        good = entry[4] == DEFLATE and entry[3] < entry[1]  # or it would be stored raw
+    if not good:
         raise Refused("format", "encoding of %s" % entry[0])
     blocks = -(-entry[1] // 65536)
     if len(entry) - 5 != (blocks > 1):

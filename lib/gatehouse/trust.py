@@ -1,7 +1,7 @@
 """Trust anchors: which key may write which component.
 
 The store is the payload of the ["trust"] component, deterministic CBOR:
-{1: version, 2: [key...], 3: {component: [[role, algorithm or 0]...]}, 4: [digests to keep], 5: [TLS CA, DER...], 6: dev}
+{1: version, 2: [key...], 3: {component: [[role, algorithm or 0]...]}, 4: [digests to keep], 5: [TLS CA...], 6: dev}
 key = {1: kid, 2: algorithm, 3: public key, 4: [role...]}.
 """
 
@@ -22,18 +22,21 @@ _MAX_KEYS = const(8)
 _ROLES = {"app": RELEASE, "firmware": RELEASE, "config": OPERATOR, "trust": ROOT}
 
 
+class Trust:
+    """A trust store: version, keys as (kid, algorithm, public, roles), required, keep, tls (authorities in DER), dev.
+
+    Without methods, so that this module can be unloaded while the store lives on.
+    """
+
+
 class Key:
     """A public key and what it may sign. `alg` is fixed here, so that nobody who sends a signature can choose it."""
 
-    def __init__(self, fields):
-        self.kid = fields[1]
-        self.alg = fields[2]
-        self.public = fields[3]
-        self.roles = fields[4]
-        if self.kid != hashlib.sha256(self.public).digest()[:8] or not isinstance(self.roles, list):
-            raise ValueError("key id")
-        if (self.alg == ES256 and len(self.public) != 64) or self.alg not in (ES256, HSS_LMS):
-            raise ValueError("key algorithm")
+    def __init__(self, kid, alg, public, roles):
+        self.kid = kid
+        self.alg = alg
+        self.public = public
+        self.roles = roles
 
     def verify(self, message, signature):
         """True when `signature` over `message` is by this key. Never raises on bad input."""
@@ -44,39 +47,53 @@ class Key:
         return False  # HSS/LMS: not in this core yet, so nothing signed with it is taken
 
 
-class Trust:
-    """A parsed trust store: keys, required signatures, TLS authorities."""
+def parse(data):
+    """The Trust in the payload of a ["trust"] component. Refused("format") on anything else than the format above."""
+    found = Trust()
+    try:
+        fields = cbor.loads(data)
+        found.version = fields[1]
+        found.keys = [_key(item) for item in fields[2]]
+        found.required = fields.get(3, {})
+        found.keep = fields.get(4, [])
+        found.tls = fields.get(5, [])
+        found.dev = fields.get(6, False)
+        good = isinstance(found.version, int) and 0 < len(found.keys) <= _MAX_KEYS
+        for needs in found.required.values():
+            good = good and len(needs) > 0 and all(len(need) == 2 for need in needs)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Refused("format", "trust store: %s" % error)
+    if not good:
+        raise Refused("format", "trust store")
+    return found
 
-    def __init__(self, data):
-        """Parse the store. Refused("format") on anything else than the format above."""
-        try:
-            fields = cbor.loads(data)
-            self.version = fields[1]
-            self.keys = [Key(item) for item in fields[2]]
-            self.required = fields.get(3, {})
-            self.keep = fields.get(4, [])
-            self.tls = fields.get(5, [])
-            self.dev = fields.get(6, False)
-            good = isinstance(self.version, int) and 0 < len(self.keys) <= _MAX_KEYS
-            for needs in self.required.values():
-                good = good and len(needs) > 0 and all(len(need) == 2 for need in needs)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise Refused("format", "trust store: %s" % error)
-        if not good:
-            raise Refused("format", "trust store")
 
-    def check_right(self, component, signers):
-        """Refused("right") unless `signers` (keys whose signature held) satisfy what `component` (a name) requires.
+def _key(fields):
+    kid, alg, public, roles = fields[1], fields[2], fields[3], fields[4]
+    if kid != hashlib.sha256(public).digest()[:8] or not isinstance(roles, list):
+        raise ValueError("key id")
+    if (alg == ES256 and len(public) != 64) or alg not in (ES256, HSS_LMS):
+        raise ValueError("key algorithm")
+    return kid, alg, public, roles
 
-        Each requirement takes a key of its own, told apart by its public bytes.
-        """
-        needs = self.required.get(component)
-        if not needs:
-            if component not in _ROLES:
-                raise Refused("component", "nobody may write %s" % component)
-            needs = [[_ROLES[component], 0]]
-        if not _satisfied(needs, list(signers)):
-            raise Refused("right", "%s is not signed by the keys it requires" % component)
+
+def keys(store):
+    """The Key objects of a store, for suit.Envelope.authenticate()."""
+    return [Key(*fields) for fields in store.keys]
+
+
+def check_right(store, component, signers):
+    """Refused("right") unless `signers` (Keys whose signature held) satisfy what `component` (a name) requires.
+
+    Each requirement takes a key of its own, told apart by its public bytes.
+    """
+    needs = store.required.get(component)
+    if not needs:
+        if component not in _ROLES:
+            raise Refused("component", "nobody may write %s" % component)
+        needs = [[_ROLES[component], 0]]
+    if not _satisfied(needs, list(signers)):
+        raise Refused("right", "%s is not signed by the keys it requires" % component)
 
 
 def _satisfied(needs, keys):
@@ -100,20 +117,20 @@ def component_name(component):
         raise Refused("component", "component id that is not text")
 
 
-def signed_payload(envelope, keys, component, device, rights=None):
+def signed_payload(envelope, known, component, device, rights=None):
     """The payload of a small component (`config` or `trust`) from its whole envelope, a suit.Envelope.
 
-    Authenticates it with `keys`, asks `rights` (a Trust) whether the signers may write `component`, runs the manifest
-    against the payload inside the envelope. Returns (manifest, payload bytes). Raises Refused.
+    Authenticates it with the Keys `known`, asks `rights` (a Trust) whether the signers may write `component`, runs the
+    manifest against the payload inside the envelope. Returns (manifest, payload bytes). Raises Refused.
     """
     from gatehouse import suit
 
-    signers = envelope.authenticate(keys)
+    signers = envelope.authenticate(known)
     manifest = envelope.manifest()
     if [component_name(item) for item in manifest.components] != [component]:
         raise Refused("component", "not a manifest for %s" % component)
     if rights:
-        rights.check_right(component, signers)
+        check_right(rights, component, signers)
     payload = None
     for section in ("install", "validate"):
         commands = manifest.run(section, device)
@@ -153,6 +170,6 @@ def open_store(data, root, device):
     payload = envelope.payload("#trust")
     if payload is None:
         raise Refused("format", "trust store without its payload")
-    roots = [key for key in Trust(payload).keys if ROOT in key.roles and hashlib.sha256(key.public).digest() == root]
-    manifest, payload = signed_payload(envelope, roots, "trust", device)
-    return Trust(payload)
+    roots = [key for key in keys(parse(payload)) if ROOT in key.roles and hashlib.sha256(key.public).digest() == root]
+    _, payload = signed_payload(envelope, roots, "trust", device)
+    return parse(payload)

@@ -71,7 +71,7 @@ def make(rng: random.Random) -> dict[str, Any]:
         commands = unmatched.sections[section]
         unmatched.sections[section] = commands[:-2]
     unconditional = plain()
-    unconditional.shared = [item for item in unconditional.shared[:4]]
+    unconditional.shared = list(unconditional.shared[:4])
 
     envelope = honest["envelope"]
     signature = envelope.index(b"\x58\x40") + 2 + 10  # inside the 64 bytes of the signature

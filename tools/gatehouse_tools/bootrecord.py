@@ -1,4 +1,4 @@
-"""The boot record and the floors, as the device keeps them (docs/boot.md): written at the factory, read by `inspect`."""
+"""The boot record and the floors, as the device keeps them (docs/boot.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _floors(digest: bytes, sequence: int) -> dict[int, Any]:
 
 
 def factory(digest: bytes, sequence: int, slot: str = "a") -> bytes:
-    """`/state/boot.cbor` of a device that leaves the factory with this release (manifest digest, sequence) in `slot`."""
+    """`/state/boot.cbor` of a device that leaves the factory with this release (digest of its manifest) in `slot`."""
     release = [slot, digest, sequence, None, 1]
     body = cbor2.dumps({1: release, 2: None, 3: 0, 4: 0, 5: _floors(digest, sequence), 6: None})
     return binascii.crc32(body).to_bytes(4, "big") + body

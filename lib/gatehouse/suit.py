@@ -27,7 +27,6 @@ from gatehouse.suit_commands import (  # noqa: F401 what run() yields, for its c
     SLOT,
     SOURCE_COMPONENT,
     URI,
-    WHERE,
     WRITE,
     Processor,
     decode,
@@ -68,7 +67,7 @@ class Envelope:
     def __init__(self, data):
         """Split `data`. Refused "format" or "unsupported"; what is in the members is not looked at."""
         if len(data) > MAX_ENVELOPE:
-            raise Refused("format", "envelope size")
+            raise Refused("format", "envelope")
         self._data = bytes(data)  # bytes are not copied; anything else is, so that it cannot change after the check
         self._members = {}  # label or URI -> (head of the byte string, its content, its end)
         self._authentic = False
@@ -77,7 +76,7 @@ class Envelope:
         except ValueError as error:
             raise Refused("format", "envelope: %s" % error)
         if _AUTHENTICATION not in self._members or _MANIFEST not in self._members:
-            raise Refused("format", "envelope without wrapper or manifest")
+            raise Refused("format", "envelope")
         self.digest = self._hash(_MANIFEST)
 
     def _split(self):
@@ -87,40 +86,29 @@ class Envelope:
             raise ValueError("tag")
         major, count, pos = cbor.head(data, pos)
         if major != 5 or count > _MAX_MEMBERS:
-            raise ValueError("members")
+            raise ValueError("map")
         last = b""
         for _ in range(count):
             start = pos
             label, pos = cbor.decode(data, start, 0)
             if not isinstance(label, str) and (type(label) is not int or label not in _IN_ENVELOPE):
-                raise Refused("unsupported", "envelope member %s" % label)
+                raise Refused("unsupported", "member %s" % label)
             if not last < data[start:pos]:
-                raise ValueError("member order")
+                raise ValueError("order")
             last = data[start:pos]
             start = pos
             major, size, pos = cbor.head(data, start)
-            if major != 2 or size > len(data) - pos:
+            if major != 2:
                 raise ValueError("member")
             self._members[label] = (start, pos, pos + size)
             pos += size
         if pos != len(data):
-            raise ValueError("trailing bytes")
+            raise ValueError("length")
 
     def _hash(self, label):
         """SHA-256 of a member together with the head of its byte string, as a SUIT_Digest covers it."""
         start, _, end = self._members[label]
         return hashlib.sha256(memoryview(self._data)[start:end]).digest()
-
-    def _wrapper(self):
-        """The encoded digest, then the encoded authentication blocks."""
-        wrapper = decode(self.member(_AUTHENTICATION), list, "authentication wrapper")
-        if not 0 < len(wrapper) <= 1 + _MAX_BLOCKS or set(map(type, wrapper)) != {bytes}:
-            raise Refused("format", "authentication blocks")
-        return wrapper
-
-    def blocks_kids(self):
-        """The key ids of the blocks (None where a block has none): cheap to have, and no proof of anything."""
-        return [cose.sign1(block)[2] for block in self._wrapper()[1:]]
 
     def authenticate(self, keys):
         """The keys that signed: at least one, each public key once. `keys` have kid, alg, public, verify().
@@ -129,29 +117,36 @@ class Envelope:
         "signature" when a block in a known key's name does not hold, "key" when no block is by a known key.
         """
         keys = list(keys)
-        checks = 0
-        wrapper = self._wrapper()
-        if digest(decode(wrapper[0], list, "manifest digest")) != self.digest:
+        wrapper = decode(self.member(_AUTHENTICATION), list, "wrapper")
+        if not 0 < len(wrapper) <= 1 + _MAX_BLOCKS:
+            raise Refused("format", "wrapper")
+        if digest(decode(wrapper[0], list, "digest")) != self.digest:
             raise Refused("digest", "the manifest is not the one that was signed")
         signers = {}
+        checks = 0
         for block in wrapper[1:]:
+            if not isinstance(block, bytes):
+                raise Refused("format", "wrapper")
             protected, alg, kid, signature = cose.sign1(block)
             if alg == _ES256:
                 alg = _ESP256  # the older label of the same algorithm
             message = cose.sig_structure(protected, wrapper[0])
-            named = [key for key in keys if kid is None or key.kid == kid]
-            for key in named:
-                if key.alg != alg:
+            failed = False
+            for key in keys:
+                if kid is not None and kid != key.kid:
+                    continue
+                failed = kid is not None
+                if alg != key.alg:
                     continue  # the algorithm is the key's; what the block says can only contradict it
                 checks += 1
                 if checks > _MAX_CHECKS:
                     raise Refused("key", "too many signatures to check")
                 if key.verify(message, signature):
                     signers[key.public] = key
+                    failed = False
                     break
-            else:
-                if named and kid is not None:
-                    raise Refused("signature", "the block of key %s does not verify" % kid.hex())
+            if failed:
+                raise Refused("signature", "the block of key %s does not verify" % kid.hex())
         if not signers:
             raise Refused("key", "no block by a known key")
         self._authentic = True
@@ -182,7 +177,7 @@ class Envelope:
         if isinstance(value, bytes) and label not in self._members:
             return value
         if not isinstance(value, list) or label not in _SEVERABLE:
-            raise Refused("format", "manifest member %d" % label)
+            raise Refused("format", "member %d" % label)
         if label in self._members and self._hash(label) != digest(value):
             raise Refused("digest", "member %d is not the one that was signed" % label)
         return self.member(label)
@@ -200,49 +195,29 @@ class Manifest(Processor):
         if not uint(fields.get(_VERSION)) or fields[_VERSION] != 1:
             raise Refused("unsupported", "manifest version")
         if not uint(fields.get(_SEQUENCE)) or not isinstance(fields.get(_REFERENCE_URI, ""), str):
-            raise Refused("format", "sequence number or reference URI")
+            raise Refused("format", "manifest")
         common = decode(fields.get(_COMMON), dict, "common")
         _known(common, _IN_COMMON)
         self.digest = envelope.digest
         self.sequence = fields[_SEQUENCE]
         self.components = _components(common.get(_COMPONENTS))
         super().__init__(len(self.components))
-        self._sequences = {}  # section -> encoded sequence, or None if it was severed and is gone
         if _SHARED in common:
-            self._sequences["shared"] = common[_SHARED]
-            self.check(common[_SHARED], WHERE["shared"])
+            self.add("shared", common[_SHARED])
         for section, label in _SECTIONS.items():
             if label in fields:
-                data = envelope.resolve(label, fields[label])
-                self._sequences[section] = data
-                if data is not None:
-                    self.check(data, WHERE[section])
+                self.add(section, envelope.resolve(label, fields[label]))
         if _TEXT in fields:
             envelope.resolve(_TEXT, fields[_TEXT])  # signed, but for people: not read here
         for label in _SEVERABLE:
             if label not in fields and envelope.member(label) is not None:
-                raise Refused("format", "envelope member %d" % label)
-
-    def run(self, section, device):
-        """Run the shared sequence, then `section`: a generator of (command, component index, Parameters).
-
-        section: "payload-fetch", "install", "validate", "load" or "invoke"; one that the manifest lacks does nothing.
-        Yields FETCH, COPY, WRITE, INVOKE, IMAGE_MATCH, COMPONENT_SLOT. Send True when it is done or holds, False when
-        a condition does not hold; raise for anything else. device: vendor_id, class_id, device_id (16 bytes each),
-        now() (Unix seconds, None while the clock is unset), not_before (Unix seconds that the clock must have reached).
-        Raises Refused with the reason of the condition that failed: vendor, class, device, digest, slot, expired,
-        condition.
-        """
-        sequences = [self._sequences[name] for name in ("shared", section) if name in self._sequences]
-        if None in sequences:
-            raise Refused("format", "the %s sequence was severed" % section)
-        return self.execute(sequences, device)
+                raise Refused("format", "member %d" % label)
 
 
 def _known(fields, labels):
     for label in fields:
         if label not in labels:
-            raise Refused("unsupported", "manifest member %s" % label)
+            raise Refused("unsupported", "member %s" % label)
 
 
 def _components(ids):
@@ -252,7 +227,7 @@ def _components(ids):
         raise Refused("component", "%d components" % len(ids))
     for at, parts in enumerate(ids):
         if not isinstance(parts, list) or set(map(type, parts)) != {bytes}:
-            raise Refused("format", "component id")
+            raise Refused("format", "components")
         if parts in ids[:at]:
-            raise Refused("format", "component id twice")
+            raise Refused("format", "components")
     return ids

@@ -42,7 +42,7 @@ _MAX_STEPS = const(256)  # commands of one run, each time they run: a list of co
 _MAX_POLICY = const(15)  # four bits of reporting policy
 
 # Where a command may stand: a bit for each sequence, and one for what is nested in the shared sequence.
-WHERE = {"shared": 1, "payload-fetch": 4, "install": 8, "validate": 16, "load": 32, "invoke": 64}
+_WHERE = {"shared": 1, "payload-fetch": 4, "install": 8, "validate": 16, "load": 32, "invoke": 64}
 _SHARED = const(1)
 _IN_SHARED = const(2)
 _BRING = const(12)  # payload-fetch, install
@@ -69,7 +69,7 @@ _COMMANDS = {
     _RUN_SEQUENCE: (_ANYWHERE, 0, None),
 }
 
-# parameter -> type; those of the identifier conditions have 16 bytes
+# parameter -> type; an identifier has 16 bytes
 _PARAMETERS = {
     _VENDOR: bytes,
     _CLASS: bytes,
@@ -83,7 +83,8 @@ _PARAMETERS = {
     SOURCE_COMPONENT: int,
     _USE_BEFORE: int,
 }
-_IDENTIFIERS = (_VENDOR, _CLASS, _DEVICE)
+# condition on an identifier -> attribute of the device that it asks for
+_IDENTIFIERS = {_VENDOR: "vendor_id", _CLASS: "class_id", _DEVICE: "device_id"}
 
 _SHA256 = const(-16)  # COSE algorithm; the only digest of the subset
 
@@ -112,7 +113,7 @@ def digest(pair):
 
 def uint(value):
     """Whether `value` is what CDDL calls a uint."""
-    return type(value) is int and value >= 0 and not value >> 64
+    return type(value) is int and not value >> 64  # a negative one leaves -1
 
 
 class Parameters(dict):
@@ -122,47 +123,52 @@ class Parameters(dict):
         """The value; Refused "format" when the manifest uses it before it is set."""
         value = self.get(label)
         if value is None:
-            raise Refused("format", "parameter %d is used before it is set" % label)
+            raise Refused("format", "parameter %d is not set" % label)
         return value
 
 
 class Processor:
-    """Checks and runs the sequences of one manifest, which sets `count`, the number of its components."""
+    """The sequences of one manifest and their interpreter. `count` is the number of the manifest's components."""
 
     def __init__(self, count):
         self._count = count
+        self._sequences = {}  # name -> encoded sequence, or None if it was severed and is gone
         self._passed = {_VENDOR: 0, _CLASS: 0, IMAGE_MATCH: 0}  # condition -> a bit for each component where it held
-        self._parameters = []
-        self._steps = 0
-        self._device = None
 
-    def check(self, data, where, depth=0):
+    def add(self, name, data):
+        """Take the encoded sequence `name` once it is checked, None if it was severed and is gone. Raises Refused."""
+        if data is not None:
+            self._check(data, _WHERE[name], 0)
+        self._sequences[name] = data
+
+    def _check(self, data, where, depth):
         """Refuse an encoded sequence that the standard or the subset does not allow, with all that is nested in it."""
         if depth > _MAX_NESTING or not isinstance(data, bytes) or len(data) > _MAX_SEQUENCE:
-            raise Refused("format", "sequence nesting or size")
+            raise Refused("format", "sequence")
         commands = decode(data, list, "sequence")
         if not commands or len(commands) & 1:
             raise Refused("format", "sequence")
         if self._count > 1 and not depth and commands[0] != _SET_COMPONENT_INDEX:
-            raise Refused("format", "sequence without component index")
+            raise Refused("format", "sequence")
         nested = _IN_SHARED if where == _SHARED else where
         for at in range(0, len(commands), 2):
             code, argument = commands[at], commands[at + 1]
             if type(code) is not int or code not in _COMMANDS or not _COMMANDS[code][0] & where:
-                raise Refused("unsupported", "command %s in this place" % code)
+                raise Refused("unsupported", "command %s" % code)
             if code == _SET_COMPONENT_INDEX:
                 self._indices(argument)
             elif code == _OVERRIDE:
                 self._override({}, argument, depth)
             elif code == _RUN_SEQUENCE:
-                self.check(argument, nested, depth + 1)
+                self._check(argument, nested, depth + 1)
             elif code == _TRY_EACH:
-                _check_alternatives(argument)
-                for item in argument:
-                    if item is not None:
-                        self.check(item, nested, depth + 1)
+                count = len(argument) - (argument[-1:] == [None]) if isinstance(argument, list) else 0
+                if count < 2:
+                    raise Refused("format", "try-each")
+                for item in argument[:count]:  # nil may only be the last
+                    self._check(item, nested, depth + 1)
             elif not uint(argument) or argument > _MAX_POLICY:
-                raise Refused("format", "policy of command %d" % code)
+                raise Refused("format", "command %d" % code)
 
     def _indices(self, argument):
         """The component indices that an argument of set-component-index means (section 6.5)."""
@@ -171,36 +177,44 @@ class Processor:
         indices = argument if isinstance(argument, list) and argument else [argument]
         for at, index in enumerate(indices):
             if not uint(index) or index in indices[:at]:
-                raise Refused("format", "component index")
+                raise Refused("format", "index")
             if index >= self._count:
-                raise Refused("component", "index %d of %d components" % (index, self._count))
+                raise Refused("component", "index %d" % index)
         return indices
 
     def _override(self, parameters, argument, depth):
         """Set the values of `argument`, decoded, in `parameters`."""
         if not isinstance(argument, dict) or not argument:
-            raise Refused("format", "override-parameters")
+            raise Refused("format", "parameters")
         for label, value in argument.items():
             kind = _PARAMETERS.get(label)
             if not kind:
                 raise Refused("unsupported", "parameter %s" % label)
-            if type(value) is not kind or (kind is int and not uint(value)):
+            good = type(value) is kind and (kind is not int or uint(value))
+            if not good or (label in _IDENTIFIERS and len(value) != 16) or (label == _SOFT_FAILURE and not depth):
                 raise Refused("format", "parameter %d" % label)
-            if label in _IDENTIFIERS and len(value) != 16:
-                raise Refused("format", "identifier")
-            if label == _SOFT_FAILURE and not depth:
-                raise Refused("format", "soft-failure at top level")
             if label == SOURCE_COMPONENT and value >= self._count:
-                raise Refused("component", "source component %d" % value)
+                raise Refused("component", "index %d" % value)
             parameters[label] = digest(decode(value, list, "image digest")) if label == IMAGE_DIGEST else value
 
-    def execute(self, sequences, device):
-        """Run encoded, checked sequences one after the other from empty parameters; see Manifest.run()."""
+    def run(self, section, device):
+        """Run the shared sequence, then `section`: a generator of (command, component index, Parameters).
+
+        section: "payload-fetch", "install", "validate", "load" or "invoke"; one that the manifest lacks does nothing.
+        Yields FETCH, COPY, WRITE, INVOKE, IMAGE_MATCH, COMPONENT_SLOT. Send True when it is done or holds, False when
+        a condition does not hold; raise for anything else. device: vendor_id, class_id, device_id (16 bytes each),
+        now() (Unix seconds, None while the clock is unset), not_before (Unix seconds that the clock must have reached).
+        Raises Refused with the reason of the condition that failed: vendor, class, device, digest, slot, expired,
+        condition.
+        """
         self._parameters = [Parameters() for _ in range(self._count)]
         self._steps = 0
         self._device = device
-        for data in sequences:
-            yield from self._sequence(data, (0,), False, 0)
+        for name in ("shared", section):
+            if name in self._sequences:
+                if self._sequences[name] is None:
+                    raise Refused("format", "%s was severed" % name)
+                yield from self._sequence(self._sequences[name], (0,), False, 0)
 
     def _sequence(self, data, current, soft, depth):
         """Run one sequence for the components `current`. Returns None, or the failure of a condition if it was soft.
@@ -216,7 +230,7 @@ class Processor:
             for index in current:
                 self._steps += 1
                 if self._steps > _MAX_STEPS:
-                    raise Refused("format", "too many commands")
+                    raise Refused("format", "steps")
                 failure = None
                 if code == _OVERRIDE:
                     self._override(self._parameters[index], argument, depth)
@@ -266,17 +280,12 @@ class Processor:
         return failure
 
     def _holds(self, code, wanted):
-        device = self._device
-        if code == _VENDOR:
-            return wanted == device.vendor_id
-        if code == _CLASS:
-            return wanted == device.class_id
-        if code == _DEVICE:
-            return wanted == device.device_id
+        if code in _IDENTIFIERS:
+            return wanted == getattr(self._device, _IDENTIFIERS[code])
         if code == _USE_BEFORE:
             # A clock that is unset, or behind the last confirmed release, proves nothing: freezing it must not help.
-            now = device.now()
-            return now is not None and device.not_before <= now < wanted
+            now = self._device.now()
+            return now is not None and self._device.not_before <= now < wanted
         return False  # abort
 
     def complete(self):
@@ -289,9 +298,3 @@ class Processor:
         for code, passed in self._passed.items():
             if passed != everyone:
                 raise Refused("condition", "condition %d is missing for a component" % code)
-
-
-def _check_alternatives(argument):
-    sequences = len(argument) - (argument[-1:] == [None]) if isinstance(argument, list) else 0
-    if sequences < 2 or None in argument[:sequences]:
-        raise Refused("format", "try-each")

@@ -5,20 +5,16 @@ At the operation whose number the supervisor chose the work is done half and the
 model for the supervisor's own operations.
 """
 
-import struct
-
 from micropython import const
 
 from . import host
 
 _SECTOR = const(4096)
-_PIECE = const(128)  # what LittleFS programs at once
+_PIECE = const(128)
 _BLANK = b"\xff" * _PIECE
 
 _image = None
-_old = bytearray(_PIECE)
-_counts = bytearray(16)  # the shared numbers OPERATIONS and CUT
-_done = memoryview(_counts)[:8]
+_blank = _blank_end = 0  # what is known to be erased: most programs go there and need no look at the old bytes
 
 
 def attach(image):
@@ -29,13 +25,12 @@ def attach(image):
 
 def program(address, data):
     """Clear bits. A bit that would have to become 1 again is a fault of the caller, and ends the run."""
-    cut = _cut()
-    blank = False
-    if len(data) == _PIECE:
-        _image.seek(address)
-        _image.readinto(_old)
-        blank = _old == _BLANK
-    if not blank and not _only_clears(address, memoryview(data)):
+    global _blank
+    cut = host.count()
+    end = address + len(data)
+    if _blank <= address and end <= _blank_end:
+        _blank = end
+    elif not _only_clears(address, memoryview(data)):
         host.put(host.FAULT, address)
         host.end(b"fault")
     _image.seek(address)
@@ -47,23 +42,14 @@ def program(address, data):
 
 def erase(address):
     """Set every bit of the sector at `address`."""
-    if _cut():
+    global _blank, _blank_end
+    if host.count():
         host.end(b"cut %d" % address)  # the supervisor leaves it half erased
     _image.seek(address)
     for _ in range(_SECTOR // _PIECE):
         _image.write(_BLANK)
-
-
-def _cut():
-    """Count one operation; true when it is the one to be done half."""
-    numbers = host._numbers
-    numbers.seek(host.OPERATIONS * 8)
-    numbers.readinto(_counts)
-    done, cut = struct.unpack("<qq", _counts)
-    struct.pack_into("<q", _counts, 0, done + 1)
-    numbers.seek(host.OPERATIONS * 8)
-    numbers.write(_done)
-    return done + 1 == cut
+    _blank = address
+    _blank_end = address + _SECTOR
 
 
 def _only_clears(address, view):

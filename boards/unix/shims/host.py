@@ -10,8 +10,8 @@ import struct
 from micropython import const
 
 # Places of the shared numbers: 8 bytes each, signed, little-endian. sim/board.py has the same list.
-OPERATIONS = const(0)  # flash operations since power-on
-CUT = const(1)  # the operation at which the power goes, 0 for none
+_CUT = const(0)  # the flash operation at which the power goes, 0 for none
+_OPERATIONS = const(1)  # flash operations since power-on
 CLOCK = const(2)  # microseconds: the RTC's Unix time minus the host's
 STEP = const(3)  # milliseconds added to ticks_ms()
 LINKED = const(4)  # 1 while packets go through the station
@@ -22,15 +22,18 @@ FAULT = const(7)  # the flash address of an impossible program
 _FILLED = ("get_blob", "readblocks")  # methods whose second argument is a buffer that they fill,
 _SENT = ("set_blob", "writeblocks")  # or take
 
-_numbers = _channel = _kill = None
+_numbers = _channel = _system = None
 _word = bytearray(8)
+_cut = bytearray(8)
+_operations = None
 _answer = bytearray(160)
 
 
-def attach(numbers, channel, kill):
-    """Take the two open files, and what ends this process when the supervisor is gone."""
-    global _numbers, _channel, _kill
-    _numbers, _channel, _kill = numbers, channel, kill
+def attach(numbers, channel, system):
+    """Take the two open files, and os.system for the case that the supervisor is gone."""
+    global _numbers, _channel, _system, _operations
+    _numbers, _channel, _system = numbers, channel, system
+    _operations = get(_OPERATIONS)
 
 
 def get(place):
@@ -47,6 +50,17 @@ def put(place, value):
     _numbers.write(_word)
 
 
+def count():
+    """Count one flash operation; true when it is the one to be done half."""
+    global _operations
+    _operations += 1
+    struct.pack_into("<q", _word, 0, _operations)
+    _numbers.seek(_CUT * 8)
+    _numbers.readinto(_cut)
+    _numbers.write(_word)  # _OPERATIONS comes next
+    return _word == _cut
+
+
 def tell(event):
     """Report an event (bytes)."""
     _channel.write(event)
@@ -61,7 +75,7 @@ def end(event):
                 event = None
             while _channel.readinto(_word):
                 pass
-            _kill()  # end of file: nobody is left who would do it
+            _system("kill -9 $PPID")  # end of file: nobody is left who would do it
         except BaseException:  # noqa: BLE001, S110 KeyboardInterrupt too
             pass
 
@@ -72,10 +86,12 @@ def ask(path, args=None, values=None, sent=None, filled=None):
     `sent` goes along with the call, `filled` gets the bytes whose number is the answer. Between a packet and its
     answer nothing is allocated, so that no answer is left behind for the next call.
     """
+    global _operations
     _channel.write(repr((path, args, values)))
     if sent:
         _channel.write(sent)
     _channel.readinto(_answer)
+    _operations = get(_OPERATIONS)  # the supervisor may have done some
     answer = eval(str(_answer, "utf-8"))  # noqa: S307 a literal, an exception or Remote(...)
     if isinstance(answer, BaseException):
         raise answer

@@ -74,7 +74,7 @@ def _items(page: bytes) -> list[tuple[int, int, int, str, bytes, bytes]]:
         entry = page[64 + 32 * index : 96 + 32 * index]
         space, kind, span, chunk, crc = struct.unpack_from("<BBBBI", entry)
         written = states >> 2 * index & 3 == 2
-        if not written or crc != zlib.crc32(entry[8:], zlib.crc32(entry[:4], 0xFFFFFFFF)) or not 0 < span:
+        if not written or crc != zlib.crc32(entry[8:], zlib.crc32(entry[:4], 0xFFFFFFFF)) or span == 0:
             index += 1
             continue
         body = b""

@@ -31,7 +31,7 @@ PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5 
 EPOCH = 946684800  # 2000-01-01 in Unix seconds: the chip's clock at power-on
 
 # Places of the numbers that the device shares, 8 bytes each: boards/unix/shims/host.py has the same list.
-_OPERATIONS, _CUT, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _COUNT = range(9)
+_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _COUNT = range(9)
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000
 _SHOWN_LINES = 15

@@ -203,8 +203,11 @@ class Nvs:
         """The first entry of the page in use behind all that was written."""
         if not self._pages:
             self._start_page()
-        states = self._states(self._pages[-1])
-        return max((index + 1 for index, state in enumerate(states) if state != EMPTY), default=0)
+        return self._end(self._pages[-1])
+
+    def _end(self, page: int) -> int:
+        """The first entry of a page behind all that have a state."""
+        return max((index + 1 for index, state in enumerate(self._states(page)) if state != EMPTY), default=0)
 
     def _room(self) -> int:
         """Bytes of data that an item on the page in use can have."""
@@ -319,7 +322,8 @@ class Nvs:
         self._pages = [page for _, page, _ in used]
         self._sequence = used[-1][0] + 1 if used else 0
         for _, page, state in used:
-            self._mend(page, state)
+            if state == ACTIVE:
+                self._mend(page)
         for _, page, state in used:
             if state == FREEING:
                 self._finish_move(page, used[-1][1] if used[-1][2] == ACTIVE else None)
@@ -328,24 +332,12 @@ class Nvs:
         self._drop_orphans()
         return bool(self._free)
 
-    def _mend(self, page: int, page_state: int) -> None:
-        """Erase items that are not whole, and entries that were programmed but have no state yet."""
-        states = self._states(page)
-        end = max((index + 1 for index, state in enumerate(states) if state != EMPTY), default=0)
-        if page_state == ACTIVE:
-            data = self._flash.read(_address(page, end), (ENTRIES - end) * ENTRY).rstrip(b"\xff")
-            if data:
-                self._mark(page, end, end - (-len(data) // ENTRY), ERASED)
-        index = 0
-        while index < end:
-            span = 1
-            if states[index] == WRITTEN:
-                data = self._flash.read(_address(page, index), ENTRY)
-                if _is_whole(data):
-                    span = min(max(data[2], 1), ENTRIES - index)
-                if not _is_whole(data) or any(state != WRITTEN for state in states[index : index + span]):
-                    self._mark(page, index, index + span, ERASED)
-            index += span
+    def _mend(self, page: int) -> None:
+        """Give up entries that were programmed and have no state yet: they cannot be programmed again."""
+        end = self._end(page)
+        data = self._flash.read(_address(page, end), (ENTRIES - end) * ENTRY).rstrip(b"\xff")
+        if data:
+            self._mark(page, end, end - (-len(data) // ENTRY), ERASED)
 
     def _finish_move(self, page: int, target: int | None) -> None:
         """The power went while `page` was moved to `target`: what is there may not be all, so move it again."""
@@ -401,7 +393,6 @@ def _name(key: str) -> bytes:
 
 
 def _checked(key: str) -> bytes:
-    name = _name(key)
-    if len(name) > MAX_KEY + 1:
+    if len(key.encode()) > MAX_KEY:
         raise NvsError(0x1109, "ESP_ERR_NVS_KEY_TOO_LONG")
-    return name
+    return _name(key)

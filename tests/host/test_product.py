@@ -303,11 +303,26 @@ def test_a_missing_or_damaged_authority(tmp_path):
         ca.Authority(item.ca)
 
 
-def test_device_facts_name_the_devices_there_are(item, tmp_path):
+def test_device_facts_name_the_devices_there_are(tmp_path):
+    item = shop.make(tmp_path / "shop")
     with pytest.raises(GatehouseError, match="there is none yet"):
         item.device_facts("gh-1")
-    (item.devices / "gh-2").mkdir()
-    (item.devices / "gh-2" / "device.json").write_text(json.dumps({"id": "gh-2"}))
-    assert item.device_facts("gh-2") == {"id": "gh-2"}
+    number = str(item.vendor_id)
+    good = {
+        "id": "gh-2",
+        "uuid": number,
+        "vendor_id": number,
+        "class_id": number,
+        "groups": [],
+        "release": {"sequence": 1},
+    }
+    path = item.devices / "gh-2" / "device.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(good))
+    assert item.device_facts("gh-2") == good
     with pytest.raises(GatehouseError, match="known: gh-2"):
         item.device_facts("gh-1")
+    for bad in ({"uuid": "x"}, {"groups": "all"}, {"release": None}, {"release": {"sequence": -1}}, {"id": "gh-3"}):
+        path.write_text(json.dumps(good | bad))
+        with pytest.raises(GatehouseError, match="is damaged"):
+            item.device_facts("gh-2")

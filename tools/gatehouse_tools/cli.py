@@ -101,14 +101,13 @@ def load(name: str) -> click.Command:
     try:
         return importlib.import_module(module).command
     except ModuleNotFoundError as error:
+        told = f"'{name}' is not part of this installation ({module} is missing)"
         if error.name != module:
-            missing = GatehouseError(f"'{name}' needs the Python package {error.name}, which is missing: run make test")
-        else:
-            missing = GatehouseError(f"'{name}' is not part of this installation ({module} is missing)")
-        raise missing from None
+            told = f"'{name}' needs the Python package {error.name}: pip install -e . in the checkout"
+        raise GatehouseError(told) from None
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group("gatehouse", cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="gatehouse")
 def main() -> None:
     """Gatehouse: signed updates, controlled access and signed state reports for MicroPython devices.

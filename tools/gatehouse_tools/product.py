@@ -22,7 +22,9 @@ ROLES = ("root", "release", "operator")
 BASE_URL = "http://localhost:8080/"
 BROKER_PORT = 8883
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")  # leads file names and goes into the index, whose limit is 32
+MAX_NAME = 24  # characters of a product's name: it leads file names and goes into the index, whose limit is 32
+
+_NAME = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{MAX_NAME - 1}}}")
 _DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 _SUPPORT_YEARS = 5  # the least that the EU Cyber Resilience Act asks for
@@ -127,13 +129,21 @@ class Product:
         return sorted(path.parent for path in self.devices.glob("*/device.json"))
 
     def device_facts(self, device: str) -> dict[str, Any]:
-        """device.json of one device. GatehouseError says which devices there are."""
+        """device.json of one device. GatehouseError says which devices there are, or that it is damaged."""
         path = self.devices / device / "device.json"
         if not path.is_file():
             known = [folder.name for folder in self.device_folders()]
             told = f"known: {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}" if known else "there is none yet"
             raise GatehouseError(f"{self.name} has no device {device!r} ({told}); `gatehouse provision` makes one")
-        return read_json(path)
+        facts = read_json(path)
+        try:
+            for name in ("uuid", "vendor_id", "class_id"):
+                uuid.UUID(facts[name])
+            if facts["id"] == device and int(facts["release"]["sequence"]) >= 0 and isinstance(facts["groups"], list):
+                return facts
+        except (AttributeError, KeyError, TypeError, ValueError):
+            pass  # told below
+        raise GatehouseError(f"{path} is damaged: restore it, or provision another device")
 
     def releases(self) -> list[dict[str, Any]]:
         """What was signed here, oldest first: version, sequence, digest, board, file."""
@@ -224,7 +234,7 @@ def create(root: Path, name: str, domain: str, boards: list[str], contact: str |
 def check_name(name: str) -> str:
     """`name` when it can be a product's. UsageError otherwise."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"product name {name!r}: lower-case letters, digits and '-', at most 24 characters")
+        raise UsageError(f"product name {name!r}: lower-case letters, digits and '-', at most {MAX_NAME} characters")
     return name
 
 

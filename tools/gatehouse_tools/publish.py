@@ -61,8 +61,8 @@ def broker_address(item: product.Product, option: str | None) -> tuple[str, int]
 
 def in_group(item: product.Product, group: str) -> list[dict[str, Any]]:
     """device.json of each device that takes the offers of a group."""
-    found = [product.read_json(folder / "device.json") for folder in item.device_folders()]
-    return [facts for facts in found if group in facts.get("groups", [])]
+    found = [item.device_facts(folder.name) for folder in item.device_folders()]
+    return [facts for facts in found if group in facts["groups"]]
 
 
 def send(item: product.Product, host: str, port: int, messages: Iterable[tuple[str, bytes]]) -> None:
@@ -147,21 +147,20 @@ def _check_manifest(offer: Offer, path: Path, targets: list[dict[str, Any]]) -> 
         pack.unpack(releases.read_pack(path, envelope), str(releases.pack_path(path, envelope)))
     if facts["use_before"] is not None and facts["use_before"] < time.time():
         raise GatehouseError("its use-before has passed; sign a new release", "expired")
-    wrong = [(one, reason) for one in targets if (reason := _wrong_device(facts, one))]
-    for one, reason in wrong:
-        offer.warnings.append(f"{one['id']} will refuse it: {reason}")
+    wrong = [(one["id"], reason) for one in targets if (reason := _refused_by(envelope.sequence, facts, one))]
     if targets and len(wrong) == len(targets):
-        told = f"for nobody: {wrong[0][0]['id']}" if len(wrong) == 1 else f"for nobody: all {len(wrong)} devices"
-        raise GatehouseError(f"{told} would refuse it as of another {wrong[0][1]}", wrong[0][1])
+        who = wrong[0][0] if len(wrong) == 1 else f"all {len(wrong)} devices"
+        raise GatehouseError(f"for nobody: {who} would refuse it ({wrong[0][1]})", wrong[0][1])
+    offer.warnings += [f"{name} will refuse it: {reason}" for name, reason in wrong]
 
 
-def _wrong_device(facts: dict[str, Any], device: dict[str, Any]) -> str | None:
-    """The reason code with which a device refuses a manifest for another one."""
+def _refused_by(sequence: int, facts: dict[str, Any], device: dict[str, Any]) -> str | None:
+    """The reason code with which a device refuses a manifest that is not for it, or older than what it left with."""
     for reason, name in (("vendor", "vendor_id"), ("class", "class_id"), ("device", "uuid")):
         wanted = facts[f"{reason}_id"]
         if wanted is not None and wanted != uuid.UUID(device[name]).bytes:
             return reason
-    return None
+    return "sequence" if sequence < device["release"]["sequence"] else None
 
 
 def _publish(client: mqtt.Client, topic: str, payload: bytes, failed: list[str], where: str) -> None:

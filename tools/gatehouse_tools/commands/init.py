@@ -37,7 +37,7 @@ def command(
     $ gatehouse init shop --name door-sensor --domain example.com --board unix
     """
     if name is None:
-        name = re.sub(r"[^a-z0-9-]+", "-", directory.resolve().name.lower()).strip("-")
+        name = re.sub(r"[^a-z0-9-]+", "-", directory.resolve().name.lower()).strip("-")[: product.MAX_NAME].strip("-")
         if not name:
             raise UsageError(f"{directory}: no product name can be made of the folder's; give --name")
     made = product.create(directory, name, domain, list(boards or ("unix",)), contact)

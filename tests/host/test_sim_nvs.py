@@ -287,8 +287,8 @@ def cut_at_each(chip, before, *written):
     cut = 0
     while True:
         cut += 1
-        for chip.chance.outcome in range(4):
-            chip.chance.asked = False
+        for outcome in range(4):
+            chip.chance.outcome, chip.chance.asked = outcome, False
             chip.restore(before)
             try:
                 nvs = chip.start(cut)
@@ -296,8 +296,9 @@ def cut_at_each(chip, before, *written):
                     write(nvs, *written)
                 return
             except PowerCut:
-                yield chip.content
-            if not chip.chance.asked:
+                was_erase = chip.chance.asked
+            yield chip.content
+            if not was_erase:
                 break
 
 

@@ -1,9 +1,8 @@
-"""The one network interface: the Wi-Fi station, and the clock that it brings."""
+"""The one network interface, the Wi-Fi station, and the clock that it brings (SNTP, RFC 4330)."""
 
 import asyncio
 import os
 import socket
-import struct
 import time
 
 import machine
@@ -12,27 +11,41 @@ from micropython import const
 
 from gatehouse import cbor
 
-_JOIN_MS = const(20000)  # a slow access point with DHCP takes ten seconds
-_POLL_MS = const(200)
-_LOOK_MS = const(1000)
-_FIRST_RETRY_MS = const(1000)
-_LAST_RETRY_MS = const(60000)
-
-_SNTP_DELTA = const(2208988800)  # seconds from 1900, where NTP counts, to 1970
-_SNTP_MS = const(2000)
-_SYNC_S = const(21600)  # the ESP32's clock drifts by less than a second in six hours
+_DAY_S = const(86400)
+_PACKET = const(48)  # bytes of an SNTP message
 _BUILD_TIME = const(1767225600)  # 2026-01-01: no clock that shows less is right
-_EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0  # where this port's clock begins, in Unix seconds
+_NTP_DELTA = const(2208988800)  # seconds from 1900, where NTP counts, to 1970
+_NTP_ERA = const(0x100000000)  # seconds until NTP's counter begins again, in 2036
+_EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0  # where this port's own clock counts from, in Unix seconds
+
+# Changed by tests.
+JOIN_MS = 20000  # a slow access point with DHCP takes ten seconds
+LOOK_MS = 1000
+POLL_MS = 20
+FIRST_RETRY_MS = 1000
+LAST_RETRY_MS = 60000
+ANSWER_MS = 2000  # of a time server
+SYNC_MS = 21600000  # the ESP32's clock drifts by less than a second in six hours
 
 
 def now():
-    """Unix seconds, or None while the clock is not set. After a power-on the ESP32 counts from the year 2000."""
+    """Unix seconds, or None while the clock is not set: after a power-on the ESP32 counts from the year 2000."""
     seconds = time.time() + _EPOCH
     return seconds if seconds >= _BUILD_TIME else None
 
 
+async def run(boot):
+    """Keep the station connected and the clock right; for ever. Without credentials in NVS there is only the clock."""
+    data = boot.store.blob("wifi")
+    if data:
+        await asyncio.gather(Station(*cbor.loads(data)).keep(), _keep_clock(boot))
+    else:
+        print("gatehouse: wifi: no credentials in NVS")
+        await _keep_clock(boot)
+
+
 class Station:
-    """The Wi-Fi station, kept connected. The access point interface is switched off and stays off."""
+    """The Wi-Fi station. The access point, which a chip may have on from an earlier firmware, is switched off."""
 
     def __init__(self, ssid, password):
         network.WLAN(network.AP_IF).active(False)
@@ -42,97 +55,95 @@ class Station:
         self.joins = 0
 
     async def keep(self):
-        """Join, and join again whenever the network is lost, with a growing pause."""
-        pause = _FIRST_RETRY_MS
+        """Join, and join again whenever the network is lost, after growing pauses; for ever."""
+        attempts = 0
         while True:
-            if self._wlan.isconnected():
-                pause = _FIRST_RETRY_MS
-                await asyncio.sleep_ms(_LOOK_MS)
-                continue
-            self._wlan.active(True)
             try:
+                self._wlan.active(True)
                 self._wlan.connect(self._ssid, self._password)
-                for _ in range(_JOIN_MS // _POLL_MS):
-                    if self._wlan.isconnected():
-                        self.joins += 1
-                        break
-                    await asyncio.sleep_ms(_POLL_MS)
-                else:
-                    self._wlan.disconnect()
+                if await self._joined():
+                    attempts = 0
+                    self.joins += 1
+                    # The chip itself tries to come back first, which is quicker than to begin anew.
+                    while await self._joined():
+                        await asyncio.sleep_ms(LOOK_MS)
+                print("gatehouse: wifi: not connected, status", self._wlan.status())
+                self._wlan.disconnect()
             except OSError as error:
                 print("gatehouse: wifi:", error)
-            if not self._wlan.isconnected():
-                jitter = os.urandom(1)[0] * pause // 512
-                await asyncio.sleep_ms(pause // 2 + jitter)
-                pause = min(2 * pause, _LAST_RETRY_MS)
+            await asyncio.sleep_ms(_pause(attempts))
+            attempts += 1
+
+    async def _joined(self):
+        started = time.ticks_ms()
+        while not self._wlan.isconnected():
+            if time.ticks_diff(time.ticks_ms(), started) >= JOIN_MS:
+                return False
+            await asyncio.sleep_ms(POLL_MS)
+        return True
 
 
-async def run(boot):
-    """Keep the station connected and the clock right. Without Wi-Fi credentials there is nothing to do but wait."""
-    data = boot.store.blob("wifi")
-    if data is None:
-        print("gatehouse: wifi: no credentials in NVS")
-    else:
-        ssid, password = cbor.loads(data)
-        await asyncio.gather(Station(ssid, password).keep(), _keep_clock(boot.config))
+async def _keep_clock(boot):
+    attempts = 0
+    while boot.config.ntp:
+        # The newest confirmed release was signed before now, on a clock that may have been ahead by up to a day.
+        if await sync_clock(boot.config.ntp, boot.config.ntp_port, boot.not_before - _DAY_S):
+            attempts = 0
+            await asyncio.sleep_ms(SYNC_MS)
+        else:
+            await asyncio.sleep_ms(_pause(attempts))
+            attempts += 1
 
 
-async def _keep_clock(config):
-    pause = _FIRST_RETRY_MS
-    while config.ntp:
-        if network.WLAN(network.STA_IF).isconnected():
-            if await sync_clock(config.ntp, config.ntp_port):
-                pause = _FIRST_RETRY_MS
-                await asyncio.sleep(_SYNC_S)
-                continue
-            pause = min(2 * pause, _LAST_RETRY_MS)
-        await asyncio.sleep_ms(pause)
+async def sync_clock(host, port=123, not_before=0):
+    """Ask a time server and set the clock by its answer. Whether that was done, within ANSWER_MS.
 
-
-async def sync_clock(host, port=123):
-    """Ask an SNTP server (RFC 4330) for the time and set the clock. True when that was done.
-
-    SNTP is not authenticated. So the answer must carry our random number back and lie beyond this firmware's own time;
-    what a false clock could do is bounded where it is used (sequence numbers, use-before).
+    not_before: Unix seconds that the time must have reached. SNTP is not authenticated, so an answer counts only when
+    it comes from the asked address, returns our random number and is later than this firmware; others are passed over,
+    so that a forged one does not displace the right one. What a false clock could do is bounded where it is used.
     """
     nonce = os.urandom(8)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock = None
     try:
-        address = socket.getaddrinfo(host, port)[0][-1]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0]
+        sock = socket.socket(family, kind, protocol)
         sock.setblocking(False)
-        sock.connect(address)  # answers from elsewhere are not received
-        packet = bytearray(48)
-        packet[0] = 0x23  # version 4, client
-        packet[40:] = nonce  # the server sends our transmit timestamp back as its originate timestamp
-        sock.send(packet)
-        for _ in range(_SNTP_MS // _POLL_MS * 4):
-            try:
-                answer = sock.recv(49)
-            except OSError:
-                answer = None  # nothing yet
-            if answer:
-                seconds = _sntp_seconds(answer, nonce)
-                if seconds is None:
-                    return False
-                year, month, day, hour, minute, second, weekday, _ = time.gmtime(seconds - _EPOCH)
-                machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+        sock.connect(address)  # nothing that another address sends is received
+        # Version 4, client. The server returns the transmit timestamp as its originate timestamp, whatever it says.
+        sock.write(b"\x23" + bytes(39) + nonce)
+        answer = bytearray(_PACKET)
+        started = time.ticks_ms()
+        while time.ticks_diff(time.ticks_ms(), started) < ANSWER_MS:
+            count = sock.readinto(answer)
+            if count is None:
+                await asyncio.sleep_ms(POLL_MS)
+                continue
+            seconds = _time_in(answer, nonce) if count == _PACKET else 0
+            if seconds >= max(not_before, _BUILD_TIME):
+                date = time.gmtime(seconds - _EPOCH)
+                machine.RTC().datetime(date[:3] + date[6:7] + date[3:6] + (0,))
                 return True
-            await asyncio.sleep_ms(_POLL_MS // 4)
+            await asyncio.sleep_ms(0)
     except OSError as error:
         print("gatehouse: clock:", error)
     finally:
-        sock.close()
+        if sock:
+            sock.close()
     return False
 
 
-def _sntp_seconds(answer, nonce):
-    """Unix seconds in a server's answer, or None when it is not one to ours."""
-    if len(answer) != 48 or answer[0] & 7 != 4 or answer[0] >> 6 == 3 or not 1 <= answer[1] <= 15:
-        return None  # not a server's, or a server that says itself that it has no time
-    if answer[24:32] != nonce:
-        return None
-    seconds = struct.unpack(">I", answer[40:44])[0]
-    if seconds < 0x80000000:
-        seconds += 0x100000000  # era 1 begins in 2036
-    seconds -= _SNTP_DELTA
-    return seconds if seconds >= _BUILD_TIME else None
+def _time_in(answer, nonce):
+    """Unix seconds in a server's answer, 0 when it is none to our question or says itself that it has no time."""
+    leap, mode, stratum = answer[0] >> 6, answer[0] & 7, answer[1]
+    if leap == 3 or mode != 4 or not 1 <= stratum <= 15 or answer[24:32] != nonce:
+        return 0
+    seconds = int.from_bytes(answer[40:44], "big")
+    if seconds < _NTP_ERA // 2:
+        seconds += _NTP_ERA
+    return seconds - _NTP_DELTA
+
+
+def _pause(attempts):
+    # Half of it by lot: all devices of a house lose its network in one moment.
+    half = min(LAST_RETRY_MS, FIRST_RETRY_MS << min(attempts, 10)) // 2
+    return half + os.urandom(1)[0] * half // 255

@@ -36,7 +36,7 @@ class Request:
 
 
 class StaticServer:
-    """Serves the files below a folder; a thread per connection. `log` holds every answered request, in order.
+    """Serves the files below a folder; a thread per connection. `log` holds the requests in the order of their answers.
 
     Use it as a context manager, or start() and stop(). `port` 0 takes a free one.
     GatehouseError: the folder is not there, or the port is not to be had.
@@ -80,8 +80,8 @@ class StaticServer:
             self._server.shutdown()
             self._thread.join()
             self._thread = None
-        self._server.server_close()
         self._server.close_connections()
+        self._server.server_close()  # waits for the threads of the connections, so the log is complete then
 
     def __enter__(self) -> StaticServer:
         return self.start()
@@ -103,13 +103,13 @@ class StaticServer:
             return None
         try:
             found = self.directory.joinpath(*parts).resolve()
-        except (OSError, RuntimeError):
+            return found if found.is_relative_to(self.directory) and found.is_file() else None
+        except (OSError, RuntimeError):  # a name too long, links in a circle
             return None
-        return found if found.is_relative_to(self.directory) and found.is_file() else None
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False
     owner: StaticServer
 
     def __init__(self, *arguments: Any) -> None:

@@ -110,6 +110,12 @@ def host(broker, authority):
         yield client
 
 
+@pytest.mark.parametrize("name", ["host", "gh-1"])
+def test_certificate_opens_a_session(broker, authority, name):
+    with Client(broker, authority, name) as client:
+        client.subscribe("gatehouse/gh-1/offer")
+
+
 def test_device_publishes_its_own_topics(broker, authority, host):
     with Client(broker, authority, "gh-1") as device:
         for row in ("status", "report", "summary", "sensor", "journal", "reply"):

@@ -83,7 +83,8 @@ class Installer:
             if self._boot.record.trial:
                 raise Refused("busy", "a release is on trial or waits for its trial")
             manifest = self._authenticate(envelope)
-            unload("es256", "trust")
+            del envelope, suit
+            unload("es256", "trust", "suit")
             sequence = manifest.sequence
             await self._install(manifest, data)
             return True
@@ -139,7 +140,8 @@ class Installer:
         return manifest
 
     async def _install(self, manifest, data):
-        from gatehouse import suit, tree
+        from gatehouse import suit_commands as suit
+        from gatehouse import tree
 
         boot = self._boot
         slot = boot.inactive()
@@ -178,7 +180,8 @@ class Installer:
 
     async def _fetch(self, manifest, parameters, root):
         """Directive fetch for ["app"]: bring the inactive slot to the tree whose index has the signed digest."""
-        from gatehouse import source, suit, unpack
+        from gatehouse import source, unpack
+        from gatehouse import suit_commands as suit
 
         digest, size = parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE]
         self._set(

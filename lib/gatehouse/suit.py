@@ -28,7 +28,7 @@ from gatehouse.suit_commands import (  # noqa: F401 what run() yields, for its c
     SOURCE_COMPONENT,
     URI,
     WRITE,
-    Processor,
+    Manifest,
     decode,
     digest,
     uint,
@@ -156,7 +156,7 @@ class Envelope:
         """The Manifest, once authenticate() has succeeded; before that Refused "signature"."""
         if not self._authentic:
             raise Refused("signature", "the envelope is not authenticated")
-        return Manifest(self)
+        return _manifest(self)
 
     def payload(self, uri):
         """The integrated payload of that URI (bytes), or None. It is not signed: image-match has to hold for it."""
@@ -183,35 +183,28 @@ class Envelope:
         return self.member(label)
 
 
-class Manifest(Processor):
-    """A manifest that was authenticated, parsed and checked. Only from Envelope.manifest().
-
-    digest: 32 bytes; sequence: its sequence number; components: component ids, each a list of bytes.
-    """
-
-    def __init__(self, envelope):
-        fields = decode(envelope.member(_MANIFEST), dict, "manifest")
-        _known(fields, _IN_MANIFEST)
-        if not uint(fields.get(_VERSION)) or fields[_VERSION] != 1:
-            raise Refused("unsupported", "manifest version")
-        if not uint(fields.get(_SEQUENCE)) or not isinstance(fields.get(_REFERENCE_URI, ""), str):
-            raise Refused("format", "manifest")
-        common = decode(fields.get(_COMMON), dict, "common")
-        _known(common, _IN_COMMON)
-        self.digest = envelope.digest
-        self.sequence = fields[_SEQUENCE]
-        self.components = _components(common.get(_COMPONENTS))
-        super().__init__(len(self.components))
-        if _SHARED in common:
-            self.add("shared", common[_SHARED])
-        for section, label in _SECTIONS.items():
-            if label in fields:
-                self.add(section, envelope.resolve(label, fields[label]))
-        if _TEXT in fields:
-            envelope.resolve(_TEXT, fields[_TEXT])  # signed, but for people: not read here
-        for label in _SEVERABLE:
-            if label not in fields and envelope.member(label) is not None:
-                raise Refused("format", "member %d" % label)
+def _manifest(envelope):
+    """The Manifest of an authenticated envelope, parsed and checked. Refused when it is not as it should be."""
+    fields = decode(envelope.member(_MANIFEST), dict, "manifest")
+    _known(fields, _IN_MANIFEST)
+    if not uint(fields.get(_VERSION)) or fields[_VERSION] != 1:
+        raise Refused("unsupported", "manifest version")
+    if not uint(fields.get(_SEQUENCE)) or not isinstance(fields.get(_REFERENCE_URI, ""), str):
+        raise Refused("format", "manifest")
+    common = decode(fields.get(_COMMON), dict, "common")
+    _known(common, _IN_COMMON)
+    found = Manifest(envelope.digest, fields[_SEQUENCE], _components(common.get(_COMPONENTS)))
+    if _SHARED in common:
+        found.add("shared", common[_SHARED])
+    for section, label in _SECTIONS.items():
+        if label in fields:
+            found.add(section, envelope.resolve(label, fields[label]))
+    if _TEXT in fields:
+        envelope.resolve(_TEXT, fields[_TEXT])  # signed, but for people: not read here
+    for label in _SEVERABLE:
+        if label not in fields and envelope.member(label) is not None:
+            raise Refused("format", "member %d" % label)
+    return found
 
 
 def _known(fields, labels):

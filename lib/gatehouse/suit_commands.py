@@ -127,11 +127,17 @@ class Parameters(dict):
         return value
 
 
-class Processor:
-    """The sequences of one manifest and their interpreter. `count` is the number of the manifest's components."""
+class Manifest:
+    """A manifest that was authenticated, parsed and checked, and its interpreter. Only from suit.Envelope.manifest().
 
-    def __init__(self, count):
-        self._count = count
+    digest: 32 bytes; sequence: its sequence number; components: component ids, each a list of bytes.
+    """
+
+    def __init__(self, digest, sequence, components):
+        self.digest = digest
+        self.sequence = sequence
+        self.components = components
+        self._count = len(components)
         self._sequences = {}  # name -> encoded sequence, or None if it was severed and is gone
         self._passed = {_VENDOR: 0, _CLASS: 0, IMAGE_MATCH: 0}  # condition -> a bit for each component where it held
 

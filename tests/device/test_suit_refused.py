@@ -390,6 +390,8 @@ def test_parameters_of_the_wrong_type():
     for label, values in wrong.items():
         for value in values:
             refused("format", install=[20, {label: value}])
+    for digest in ([-16.0, bytes(32)], ["-16", bytes(32)], [-16, "x" * 32], [-16, None]):
+        refused("format", install=[20, {3: cbor.dumps(digest)}])
     refused("unsupported", install=[20, {3: cbor.dumps([-44, bytes(64)])}])
     refused("unsupported", install=[20, {3: cbor.dumps([1, bytes(32)])}])
     for argument in ({}, [], None, 15, b""):

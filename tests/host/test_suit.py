@@ -270,7 +270,7 @@ def test_hostile_text_cannot_steer_the_terminal():
 
 
 def test_bottomless_nesting_is_refused():
-    commands = [14, 15]
+    commands: suit.Commands = [14, 15]
     for _ in range(12):
         commands = [32, suit.encode_sequence(commands)]
     manifest = suit.Manifest(1, [[b"app"]], sections={"install": commands})

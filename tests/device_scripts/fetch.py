@@ -77,7 +77,7 @@ async def main():
         result["detail"] = error.detail
     await pack.close()
     others.cancel()
-    result["received"] = pack.received
+    result["received"] = pack._wire.received
 
 
 started = time.ticks_ms()

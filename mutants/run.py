@@ -91,16 +91,22 @@ class Result:
 
 @functools.cache
 def section(source: str, name: str) -> tuple[int, int]:
-    """Start and end of a function or class, e.g. "Index._more", as positions in the source."""
-    body: list[ast.stmt] = ast.parse(source).body
-    first, last = 0, 0
-    for part in name.split("."):
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        node = next((item for item in body if isinstance(item, kinds) and item.name == part), None)
-        if node is None:
-            raise ListError(f"there is no {name}")
-        body, first, last = node.body, node.lineno - 1, node.end_lineno or node.lineno
+    """Start and end of a function or class in the source; `name` may be the last part of "Class.method"."""
+    found: list[tuple[int, int]] = []
+
+    def search(body: list[ast.stmt], outer: str) -> None:
+        for node in body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                full = f"{outer}.{node.name}"
+                if full.endswith("." + name):
+                    found.append((node.lineno - 1, node.end_lineno or node.lineno))
+                search(node.body, full)
+
+    search(ast.parse(source).body, "")
+    if len(found) != 1:
+        raise ListError(f"there is {'no' if not found else 'more than one'} {name}")
     lines = source.splitlines(keepends=True)
+    first, last = found[0]
     return len("".join(lines[:first])), len("".join(lines[:last]))
 
 
@@ -195,7 +201,7 @@ def run_tests(root: Path, tree: Path, tests: tuple[str, ...], limit: float) -> s
         kill([*descendants(process.pid), process.pid])
         process.communicate()
         raise NoVerdict(f"no verdict after {limit + GRACE:.0f} s")
-    failed = re.search(r"^FAILED (.*)", output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.*)", output, re.MULTILINE)  # an error is one of its fixtures
     if process.returncode == 1 and failed:
         return failed[1].split(" - ")[0]
     if process.returncode or not re.search(r"^\d+ passed", output, re.MULTILINE):

@@ -366,19 +366,24 @@ def test_broker_ends_with_who_started_it(kind, authority, tmp_path):
     program = (
         "import sys; from pathlib import Path; from gatehouse_tools.broker import Broker\n"
         "paths = [Path(item) for item in sys.argv[2:]]\n"
-        "print(Broker(*paths, kind=sys.argv[1]).start().port, flush=True)\n"
+        "broker = Broker(*paths, kind=sys.argv[1]).start()\n"
+        "print(broker.port, broker._process.pid, flush=True)\n"
         "sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, kind, str(tmp_path), str(authority.ca), str(cert), str(key)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        port = int(parent.stdout.readline())
+        port, broker = map(int, parent.stdout.readline().split())
         socket.create_connection(("127.0.0.1", port)).close()
         os.kill(parent.pid, signal.SIGKILL)
     end = time.monotonic() + WAIT
-    with pytest.raises(ConnectionRefusedError):
-        while time.monotonic() < end:
-            with contextlib.suppress(ConnectionResetError):  # caught in the middle of its end
-                socket.create_connection(("127.0.0.1", port)).close()
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            while time.monotonic() < end:
+                with contextlib.suppress(ConnectionResetError):  # caught in the middle of its end
+                    socket.create_connection(("127.0.0.1", port)).close()
+    except BaseException:
+        os.kill(broker, signal.SIGKILL)
+        raise
 
 
 def test_mosquitto_2_1_gets_the_access_list_as_a_plugin(authority, tmp_path, monkeypatch):

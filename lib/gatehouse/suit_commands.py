@@ -1,7 +1,7 @@
 """The commands of a SUIT manifest (draft-ietf-suit-manifest-37, section 8.4): the subset, its check, its interpreter.
 
 What these tables do not have is refused, never skipped. Conditions on the device's identity and on the clock are
-decided here; whatever touches a component is yielded to the caller.
+decided here; whatever touches a component is yielded to the caller. Running needs this module, not the parser.
 """
 
 from micropython import const
@@ -38,8 +38,8 @@ _SOFT_FAILURE = const(13)  # a parameter of the interpreter itself
 
 _MAX_SEQUENCE = const(2048)  # bytes of one sequence: it is decoded as a whole, to a few times its size
 _MAX_NESTING = const(4)  # sequences inside each other: every level is a generator inside a generator
-_MAX_STEPS = const(256)  # commands of one run, each time they run: a list of components multiplies them
 _MAX_POLICY = const(15)  # four bits of reporting policy
+_MAX_STEPS = const(256)  # commands of one run, each time they run: a list of components multiplies them
 
 # Where a command may stand: a bit for each sequence, and one for what is nested in the shared sequence.
 _WHERE = {"shared": 1, "payload-fetch": 4, "install": 8, "validate": 16, "load": 32, "invoke": 64}
@@ -204,14 +204,12 @@ class Manifest:
             parameters[label] = digest(decode(value, list, "image digest")) if label == IMAGE_DIGEST else value
 
     def run(self, section, device):
-        """Run the shared sequence, then `section`: a generator of (command, component index, Parameters).
+        """Run the shared sequence, then `section` ("payload-fetch", "install", "validate", "load", "invoke"), if any.
 
-        section: "payload-fetch", "install", "validate", "load" or "invoke"; one that the manifest lacks does nothing.
-        Yields FETCH, COPY, WRITE, INVOKE, IMAGE_MATCH, COMPONENT_SLOT. Send True when it is done or holds, False when
-        a condition does not hold; raise for anything else. device: vendor_id, class_id, device_id (16 bytes each),
-        now() (Unix seconds, None while the clock is unset), not_before (Unix seconds that the clock must have reached).
-        Raises Refused with the reason of the condition that failed: vendor, class, device, digest, slot, expired,
-        condition.
+        A generator of (FETCH, COPY, WRITE, INVOKE, IMAGE_MATCH or COMPONENT_SLOT, component index, Parameters). Send
+        True when it is done or holds, False when a condition does not hold. `device` has vendor_id, class_id, device_id
+        (16 bytes each), now() (Unix seconds, None while the clock is unset) and not_before (which the clock must have
+        reached). Refused with the reason in _COMMANDS of the condition that failed.
         """
         self._parameters = [Parameters() for _ in range(self._count)]
         self._steps = 0
@@ -295,11 +293,7 @@ class Manifest:
         return False  # abort
 
     def complete(self):
-        """To be called when all is done: that what makes a manifest safe was in it, and held.
-
-        Refused "condition" unless vendor and class were checked for every component, and image-match held for each
-        after the last command that wrote to it.
-        """
+        """Refused "condition" unless for each component vendor and class held, and image-match after its last write."""
         everyone = (1 << self._count) - 1
         for code, passed in self._passed.items():
             if passed != everyone:

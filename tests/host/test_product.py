@@ -131,9 +131,11 @@ def test_versions():
 def test_boards(tmp_path, item):
     assert item.board().flash_size == 0x400000
     assert [part.name for part in item.board("unix").partitions()][-1] == "vfs"
-    for name in ("esp", "../unix", "", "unix/"):
-        with pytest.raises(UsageError, match="no board"):
-            product.load_board(name) if not name else item.board(name)
+    with pytest.raises(UsageError, match="has no board 'esp'; boards in"):
+        item.board("esp")
+    for name in ("esp", "../boards/unix", "unix/../unix", "unix/", "", "."):
+        with pytest.raises(UsageError, match="there is no board"):
+            product.load_board(name)
     folder = tmp_path / "boards" / "unix"
     folder.mkdir(parents=True)
     (folder / "board.toml").write_text('model = "OWN"\nflash_size = 0x200000\n')

@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from typing import Any
 
-from . import bootrecord, cbor, keys, pack, product, releases, suit
+from . import bootrecord, cbor, identity, keys, pack, product, releases, suit
 from .errors import GatehouseError
 from .image import flash, littlefs, nvs
 from .image.partitions import Partition
@@ -14,6 +14,7 @@ from .inspect_files import RIGHTS, Finding, Row, component_name, entry_words, en
 
 SECRET = {"device_key", "tls_key", "wifi", "broker"}  # of NVS; told by their size only
 _IDENTITY = {1: "id", 2: "vendor id", 3: "class id", 4: "uuid", 5: "model", 6: "hardware", 7: "domain"}
+Anchors = list[tuple[list[int], keys.PublicKey]]  # a device's keys, each with its roles
 _RECORD = "/state/boot.cbor"
 _SECTOR = 4096
 _PAGE_STATES = (b"\xfe\xff\xff\xff", b"\xfc\xff\xff\xff", b"\xf8\xff\xff\xff")  # active, full, freeing
@@ -79,9 +80,9 @@ def _nvs(data: bytes) -> tuple[Finding, dict[str, nvs.Value]]:
     for name in _REQUIRED:
         if name not in values:
             found.problems.append(GatehouseError(f"{name} is missing or damaged: provision this device", "state"))
-    identity = values.get("identity")
-    if isinstance(identity, bytes):
-        fields = found.attempt("identity", cbor.loads, identity, "its CBOR")
+    told = values.get("identity")
+    if isinstance(told, bytes):
+        fields = found.attempt("identity", cbor.loads, told, "its CBOR")
         if isinstance(fields, dict):
             shown = {_IDENTITY.get(key, str(key)): _identity_words(key, value) for key, value in fields.items()}
             found.add("Identity", list(shown.items()))
@@ -137,8 +138,8 @@ def _file_system(
     """The files: anchors first, since all else is verified by them."""
     core = [(path, f"{len(files[path])} bytes") for path in files if not path.startswith(("/slots/", "/state/"))]
     found.add("Core", core)
-    known = found.attempt("/state/trust.suit", _anchors, found, files, values) or {}
-    if item and known and item.public_keys().get("root") != known.get("root"):
+    known = found.attempt("/state/trust.suit", _anchors, found, files, values) or []
+    if item and known and item.public_keys().get("root") not in [key for _, key in known]:
         found.problems.append(GatehouseError("the device's root key is not the one of this product", "key"))
     for path in sorted(files):
         if path.startswith("/state/config-"):
@@ -159,35 +160,33 @@ def _file_system(
     _named(found, record)
 
 
-def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, nvs.Value]) -> dict[str, keys.PublicKey]:
-    """The keys of the trust store by role, the store verified from the root digest in NVS on."""
+def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, nvs.Value]) -> Anchors:
+    """The keys of the trust store with their roles, the store verified from the root digest in NVS on."""
     data = files.get("/state/trust.suit")
     if data is None:
         raise GatehouseError("missing: provision this device", "state")
     payload = suit.parse(data).payloads.get("#trust", b"")
     fields = cbor.loads(payload, "its payload")
-    held = {tuple(row[4]): keys.PublicKey(row[2], row[3]) for row in fields[2]}
+    held = [(row[4], keys.PublicKey(row[2], row[3])) for row in fields[2]]
     found.add("Trust anchors", trust_rows(fields))
-    root = values.get("root")
-    suit.verify(
-        data, [key for roles, key in held.items() if 1 in roles and hashlib.sha256(key.public).digest() == root]
-    )
-    names = {1: "root", 2: "release", 3: "operator"}
-    return {names.get(role, str(role)): key for roles, key in held.items() for role in roles}
+    roots = [key for roles, key in held if identity.ROLES["root"] in roles]
+    suit.verify(data, [key for key in roots if hashlib.sha256(key.public).digest() == values.get("root")])
+    return held
 
 
-def _signed(data: bytes, known: dict[str, keys.PublicKey], component: str) -> suit.Envelope:
-    """The envelope, once it is for `component` and signed by the key that may write it."""
+def _signed(data: bytes, known: Anchors, component: str) -> suit.Envelope:
+    """The envelope, once it is for `component` and signed by a key that may write it."""
     parsed = suit.parse(data)
     if [component_name(parts) for parts in parsed.components] != [component]:
         raise GatehouseError(f"not a manifest for {component}", "component")
-    signers = suit.verify(data, known.values())
-    if known.get(RIGHTS[component]) not in signers:
-        raise GatehouseError(f"not signed by the {RIGHTS[component]} key", "right")
+    signers = suit.verify(data, [key for _, key in known])
+    role = RIGHTS[component]
+    if not any(identity.ROLES[role] in roles and key in signers for roles, key in known):
+        raise GatehouseError(f"not signed by a {role} key", "right")
     return parsed
 
 
-def _slot(found: Finding, slot: str, held: dict[str, bytes], known: dict[str, keys.PublicKey]) -> dict[str, Any]:
+def _slot(found: Finding, slot: str, held: dict[str, bytes], known: Anchors) -> dict[str, Any]:
     """One slot: manifest, index, each file, and no other file."""
     rows: list[Row] = []
     found.add(f"Slot {slot}", rows)

@@ -171,6 +171,3 @@ def _publish(client: mqtt.Client, topic: str, payload: bytes, failed: list[str],
             told = failed[0] if failed else f"it did not acknowledge {topic} within {_ACKNOWLEDGE_S:.0f} s"
             raise GatehouseError(f"{where}: {told}", "network" if failed else "timeout")
         information.wait_for_publish(0.2)
-
-
-_network_words = network_words

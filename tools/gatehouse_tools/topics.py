@@ -11,7 +11,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 _device = core.module("topics")
-TABLE: dict[str, tuple[str, str, bool]] = _device.TABLE
+# name: (topic, who publishes, retained)
+TABLE: dict[str, tuple[str, str, bool]] = {
+    name: (pattern, publisher, retained == "retained") for name, pattern, publisher, retained in _device.rows()
+}
 topic = _device.topic
 
 

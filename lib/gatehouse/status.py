@@ -89,12 +89,12 @@ def measure(folder=CORE):
     mistaken or partial installation, not a core that lies.
     """
     try:
-        names = sorted((item[0].encode(), item[1]) for item in os.ilistdir(folder))
+        entries = sorted((item[0].encode(), item[1]) for item in os.ilistdir(folder))
     except OSError:
         return None
     hasher = hashlib.sha256()
-    for name, kind in names:
-        name = name.decode()
+    for raw, kind in entries:
+        name = raw.decode()
         if kind & _DIRECTORY:
             hasher.update(cbor.dumps([name + "/", 0]))
         else:

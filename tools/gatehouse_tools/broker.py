@@ -7,7 +7,6 @@ Mosquitto has one limit here: a client that takes another's client id ends that 
 its topics. Only who holds a certificate of the product can do that; amqtt_broker keeps the ids of each name apart.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -172,10 +171,11 @@ class Broker:
                 time.sleep(POLL_S)
 
     def _listens(self, port: int) -> bool:
-        with contextlib.suppress(OSError):
+        try:
             socket.create_connection((self.host, port), 1.0).close()
-            return True
-        return False
+        except OSError:
+            return False
+        return True
 
     def _accepts(self, port: int) -> bool:
         """Whether a TLS server with our certificate answers."""

@@ -11,7 +11,7 @@ from . import host
 
 _SECTOR = const(4096)
 _PIECE = const(128)
-_BLANK = b"\xff" * _PIECE
+_BLANK = b"\xff" * 512
 
 _image = None
 _blank = _blank_end = 0  # what is known to be erased: most programs go there and need no look at the old bytes
@@ -46,7 +46,7 @@ def erase(address):
     if host.count():
         host.end(b"cut %d" % address)  # the supervisor leaves it half erased
     _image.seek(address)
-    for _ in range(_SECTOR // _PIECE):
+    for _ in range(_SECTOR // 512):
         _image.write(_BLANK)
     _blank = address
     _blank_end = address + _SECTOR

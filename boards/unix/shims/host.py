@@ -113,10 +113,10 @@ class Remote:
 
     def __call__(self, *args, **values):
         sent = filled = None
-        if self._path[-1] in _FILLED:
-            filled = args[1]
-        elif self._path[-1] in _SENT:
-            sent = args[1]
-        if sent or filled:
+        if self._path[-1] in _FILLED + _SENT:
+            if self._path[-1] in _SENT:
+                sent = args[1]
+            else:
+                filled = args[1]
             args = (args[0], len(args[1])) + args[2:]
         return ask(self._path, args, values, sent, filled)

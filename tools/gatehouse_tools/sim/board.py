@@ -35,6 +35,8 @@ _CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _COUN
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000
 _SHOWN_LINES = 15
+_MAX_LINE = 65536
+_AT_PROMPT = "boot.py or main.py has ended; a chip would be at its prompt now"
 
 
 class BoardStopped(GatehouseError):
@@ -206,7 +208,8 @@ class Board:
                 if result:
                     return result
                 left = deadline - time.monotonic()
-                why = self.failure or ("" if self.running else "it has no power")
+                comes_back = self.auto_power and self.events and self.events[-1].kind == "cut"
+                why = self.failure or ("" if self.running or comes_back else "it has no power")
                 if why or left <= 0:
                     shown = [f"  {line}" for line in list(self.lines)[-_SHOWN_LINES:]]
                     raise BoardStopped("\n".join([f"{self.image.name}: {why or f'not within {timeout} s'}", *shown]))
@@ -244,7 +247,8 @@ class Board:
 
     def _serve(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select(self._watchdog_left()):
+            ready = self._selector.select(self._watchdog_left())
+            for key, _ in sorted(ready, key=lambda one: one[0].fileobj is getattr(self._process, "uart", None)):
                 if self._selector.get_map().get(key.fd) is key:  # the handler before may have ended the process
                     self._guarded(key.data)
             if self._watchdog_left() == 0:
@@ -256,9 +260,8 @@ class Board:
             action()
         except Exception as error:  # noqa: BLE001
             traceback.print_exc()
-            self.failure = f"its supervisor failed: {error!r}"
             self._on_event = None
-            self._power_off()
+            self._stop("died", f"its supervisor failed: {error!r}")
 
     def _bite(self) -> None:
         self._happened("wdt-reset", str(self._bench.get(_WDT_TIMEOUT)))
@@ -298,8 +301,7 @@ class Board:
         self._bench.put(_CUT, cut_at or 0)
         self._bench.put(_STEP, 0)
         self._bench.set_clock(EPOCH)
-        self.running = True
-        self._happened("power-on")
+        self._happened("power-on", running=True)
         self._boot(PWRON_RESET)
 
     def _count(self) -> bool:
@@ -311,11 +313,10 @@ class Board:
         if self.running:
             self._unplug("power-off")
 
-    def _unplug(self, kind: str, detail: str = "") -> None:
+    def _unplug(self, kind: str, detail: str = "", failure: str = "") -> None:
         self._kill()
         os.close(self._descriptor)
-        self.running = False
-        self._happened(kind, detail)
+        self._happened(kind, detail, failure=failure, running=False)
 
     def _cut(self) -> None:
         self._unplug("cut", str(self.operations))
@@ -324,8 +325,7 @@ class Board:
 
     def _stop(self, kind: str, why: str) -> None:
         """The run cannot go on."""
-        self.failure = why
-        self._unplug(kind, why)
+        self._unplug(kind, why, why)
 
     # One boot.
 
@@ -334,7 +334,8 @@ class Board:
         self.failure = ""
         self.boots += 1
         self._bench.cause = cause
-        self._bench.put(_WDT_TIMEOUT, 0)
+        if cause != SOFT_RESET:  # the chip's watchdog stays armed over that one
+            self._bench.put(_WDT_TIMEOUT, 0)
         self._bench.put(_LINKED, 0)
         try:
             ota = Ota(self._flash, self._table)
@@ -383,8 +384,9 @@ class Board:
             except FlashFault as fault:
                 self._stop("fault", str(fault))
         else:
-            self._print(process.printed() or b"")  # it was there before the event
             kind, _, detail = packet.decode().partition(" ")
+            if kind not in ("boot", "wdt"):  # it waits for its end, so that all of its output is there
+                self._print(process.printed() or b"")
             self._take_event(kind, detail)
 
     def _take_event(self, kind: str, detail: str) -> None:
@@ -401,28 +403,31 @@ class Board:
         elif kind == "wdt":
             self._happened(kind, str(self._bench.get(_WDT_TIMEOUT)))
         elif kind == "repl":
-            if not self._bench.get(_WDT_TIMEOUT):
-                self.failure = "boot.py or main.py has ended; a chip would be at its prompt now"
-            self._happened(kind)
+            waits = self._bench.get(_WDT_TIMEOUT)  # then the watchdog will do something about it
+            self._happened(kind, failure="" if waits else _AT_PROMPT)
         else:
             self._happened(kind, str(self._bench.cause))
 
     def _print(self, data: bytes) -> None:
         """Bytes from the UART."""
-        if self._log and data:
-            self._log.write(data)
         *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > _MAX_LINE:
+            lines, self._partial = [*lines, self._partial], b""
         if lines:
+            if self._log:
+                self._log.write(b"".join(line + b"\n" for line in lines))
             with self._changed:
                 self.lines.extend(line.rstrip(b"\r").decode(errors="replace") for line in lines)
                 self._changed.notify_all()
 
-    def _happened(self, kind: str, detail: str = "") -> None:
+    def _happened(self, kind: str, detail: str = "", *, failure: str = "", running: bool | None = None) -> None:
         event = Event(kind, detail)
         if self._log:
             self._log.write(f"[board] {kind} {detail}".rstrip().encode() + b"\n")
-        with self._changed:
+        with self._changed:  # who waits sees all of it or nothing
             self.events.append(event)
+            self.failure = failure
+            self.running = self.running if running is None else running
             self._changed.notify_all()
         if self._on_event:
             self._on_event(event)

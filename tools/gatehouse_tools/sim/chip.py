@@ -504,7 +504,8 @@ class Chip:
         if arguments is None:
             return self._shown(found, path)
         if path[-1] in self._TAKING:
-            arguments = (arguments[0], receive(arguments[1]), *arguments[2:])
+            data = receive(arguments[1]) if arguments[1] else b""
+            arguments = (arguments[0], data, *arguments[2:])
         result = cast(Callable[..., object], found)(*arguments, **values)
         if isinstance(result, bytes) and path[-1] in self._FILLING:
             self._bytes = result

@@ -56,7 +56,8 @@ def rate(publish, size, count):
 async def main():
     credentials = [unhexlify(item) for item in {credentials!r}]
     context = link._context(credentials[:1], *credentials[1:])
-    client = mqtt.Client(await dial("127.0.0.1", {port}, 5000), "127.0.0.1", context, b"{id}", keepalive=60)
+    client = mqtt.Client(await dial("127.0.0.1", {port}, 5000), "127.0.0.1", context,
+                         mqtt.buffer(), b"{id}", keepalive=60)
     client.set_callback(print)
     client.open()
     found = {{"": {{size: rate(client.publish, size, {count}) for size in {sizes!r}}}}}

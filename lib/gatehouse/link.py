@@ -60,6 +60,7 @@ class Link:
         self._on_connect = on_connect
         self._subscriptions = subscriptions
         self._client = None
+        self._buffer = mqtt.buffer()
         self._busy = False  # within an exchange: what a handler publishes must wait
         self._closed = False
         self._queue = []  # [topic, payload, retain, qos, failed tries], oldest first
@@ -124,7 +125,9 @@ class Link:
         gc.collect()  # TLS takes tens of kilobytes in one piece
         context = _context(*self._tls) if self._tls else None
         raw = await dial(self._host, self._port, self.DIAL_MS)
-        client = mqtt.Client(raw, self._host, context, self._id, self._user, self._password, self._keepalive_s)
+        client = mqtt.Client(
+            raw, self._host, context, self._buffer, self._id, self._user, self._password, self._keepalive_s
+        )
         client.set_last_will(self._status, b"offline", True, 1)
         client.set_callback(self._received)
         self._busy = True

@@ -1,13 +1,10 @@
 """MQTT 3.1.1 by umqtt.simple, made safe to leave alone with a network.
 
-umqtt.simple (frozen into stock firmware; the code works with 1.3.4 and 1.8) trusts the broker's lengths, waits for ever
-and writes each packet in pieces. Its protocol is used as it is; three things are put around it:
-
-- what it takes for a socket collects the pieces into one write and keeps a deadline for the whole operation, however
-  slowly bytes trickle. It stands in for umqtt's module `socket` only while connect() runs, because 1.3.4 has neither a
-  timeout nor an SSLContext there; so both versions get a socket that is connected and has TLS already.
-- wait_msg() reads packets with a bound on every length.
-- the packet id wraps at 65535, where umqtt would send 0.
+umqtt.simple (1.3.4 or 1.8) trusts the broker's lengths, waits for ever and writes each packet in pieces. Its protocol
+is used as it is. What it takes for a socket collects the pieces into one write and keeps a deadline for the whole
+operation, however slowly bytes trickle; it stands in for umqtt's module `socket` only while connect() runs, because
+1.3.4 has neither a timeout nor an SSLContext there. wait_msg() reads packets with a bound on every length, and the
+packet id wraps at 65535, where umqtt would send 0.
 """
 
 import select
@@ -51,6 +48,11 @@ def kind(error):
     return "tls" if isinstance(error, ValueError) else "protocol"
 
 
+def buffer():
+    """What a Client writes through; made once, since a heap in use may not have such a piece for the next Client."""
+    return memoryview(bytearray(_BUFFER))
+
+
 class Malformed(Exception):
     """A packet that no broker may send."""
 
@@ -62,7 +64,7 @@ FAILURES = (OSError, ValueError, AssertionError, MemoryError, Malformed, Refused
 class _Wire:
     """What umqtt takes for a socket: a connected one, non-blocking, with TLS where there is a context."""
 
-    def __init__(self, raw, context, host):
+    def __init__(self, raw, context, host, buffer):
         raw.setblocking(False)
         raw.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)  # a message of several segments must not wait for an ACK
         self._raw = raw
@@ -75,7 +77,7 @@ class _Wire:
         # Waits for reading ask the raw socket: TLS has nothing left by then, and the raw one can sleep in the kernel.
         self._raw_poller = select.poll()
         self._raw_poller.register(raw, select.POLLIN)
-        self._buffer = memoryview(bytearray(_BUFFER))
+        self._buffer = buffer
         self._used = 0
         self._deadline = ticks_ms()
 
@@ -173,14 +175,14 @@ class Client(simple.MQTTClient):
     CONNECT_MS = 10000  # TLS handshake and CONNACK
     ANSWER_MS = 5000  # any other exchange
 
-    def __init__(self, raw, host, context, client_id, user=None, password=None, keepalive=0):
-        """raw: a connected socket, closed by this object from now on; context: an SSLContext or None."""
+    def __init__(self, raw, host, context, buffer, client_id, user=None, password=None, keepalive=0):
+        """raw: a connected socket, which this object closes; context: an SSLContext or None; buffer: from buffer()."""
         super().__init__(client_id, host, 1883, user, password, keepalive)
         self.oversize = 0  # messages that were too large and thrown away
         self.awaiting_ping = False
         self._expected = None
         try:
-            self._wire = _Wire(raw, context, host)
+            self._wire = _Wire(raw, context, host, buffer)
         except BaseException:
             raw.close()
             raise
@@ -207,14 +209,12 @@ class Client(simple.MQTTClient):
         """Subscribe and wait for the SUBACK. `topic` is bytes of at most 120."""
         self._exchange(_SUBACK)
         super().subscribe(topic, qos)
-        self._expected = None
 
     def publish(self, topic, payload, retain=False, qos=0):
         """Publish bytes; for QoS 1 wait for the PUBACK."""
         self._exchange(_PUBACK if qos else None)
         super().publish(topic, payload, retain, qos)
         self._wire.flush()
-        self._expected = None
 
     def ping(self):
         """Send a PINGREQ; `awaiting_ping` until its answer came."""

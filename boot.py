@@ -6,8 +6,10 @@ try:
     import sys
 
     sys.path[:] = (".frozen", "/lib")  # never '': the root of the file system is not a place for modules
-    # What stays loaded comes first, so that what is unloaded after the verification leaves its memory in one piece.
-    from gatehouse import installer, link, slots, status, wifi  # noqa: F401
+    import gatehouse
+
+    gatehouse.settle()
+    from gatehouse import slots
 
     slots.boot()
 except BaseException as error:

@@ -3,56 +3,42 @@
 Nothing here imports from the application. Each module loads when it is first needed.
 """
 
+import gc
 import sys
 
 VERSION = "1.0.0"
 
 
+# Modules that are needed at boot or during an update only, and those that are needed all the time.
+_PASSING = ("choose", "config", "trust", "suit", "suit_commands", "es256", "tree", "unpack", "source", "connection", "uri")
+_STAYING = ("slots", "status", "installer", "link", "wifi")
+
+
 def unload(*names):
-    """Forget core modules that are not needed for now, so that their memory can be used. They load again on demand."""
+    """Forget core modules that are not needed for now, all passing ones by default. They load again on demand."""
     package = sys.modules[__name__]
-    for name in names:
+    for name in names or _PASSING:
         sys.modules.pop(__name__ + "." + name, None)
         if hasattr(package, name):
             delattr(package, name)
 
 
-# One stable code for each kind of refusal: the same in the exception, the report, the CLI's output
-# and the troubleshooting table. A code is never renamed; a new kind of refusal gets a new code.
-REASONS = (
-    "format",  # malformed, non-deterministic or over a limit of the parser
-    "unsupported",  # well-formed, but outside the subset that this core implements
-    "key",  # no block by a key that the trust anchors know
-    "signature",  # a known key's block that does not verify
-    "right",  # signed, but not by the keys that this component requires
-    "sequence",  # lower than the install floor, or equal with another digest, or far in the future
-    "vendor",
-    "class",
-    "device",
-    "digest",  # bytes that are not those that were signed
-    "size",  # longer or shorter than signed, or endless
-    "expired",  # use-before has passed, or cannot be judged because the clock is unset
-    "clock",  # the clock is not set, so that a time cannot be judged
-    "slot",
-    "condition",  # another condition of the manifest failed, or a required one is missing
-    "component",  # unknown, or not for this way of update
-    "path",  # a path that an application tree must not hold
-    "module",  # a file that would shadow a module of the core or of MicroPython
-    "extraneous",  # a file in the slot that the index does not list
-    "core",  # the application needs another core version
-    "mpy",  # compiled for another .mpy version
-    "full",  # the flash has no room for it
-    "http",  # the server's answer is not usable
-    "timeout",  # stalled, or slower than the least rate
-    "network",  # unreachable, or closed early
-    "failed-before",  # this digest was tried here and did not prove its health
-    "busy",  # another update is under way
-    "state",  # a file or record of the device itself is missing or damaged
-)
+def settle():
+    """Load all modules once, in an order that keeps the heap in one piece. To be called before anything else.
+
+    MicroPython never gives back the memory of a name that it has seen. If a module that comes and goes brought its
+    names late, they would lie scattered in the memory that it leaves, and soon no kilobyte would be found in one piece.
+    """
+    for name in _PASSING:
+        __import__(__name__ + "." + name)
+    unload()
+    gc.collect()
+    for name in _STAYING:
+        __import__(__name__ + "." + name)
 
 
 class Refused(Exception):
-    """An input that is not taken. `reason` is one of REASONS, `detail` says what and where."""
+    """An input that is not taken. `reason` is a code of gatehouse/reasons.py, `detail` says what and where."""
 
     def __init__(self, reason, detail=""):
         super().__init__(reason, detail)

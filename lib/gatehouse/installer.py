@@ -9,6 +9,7 @@ from micropython import const
 from gatehouse import Refused, record, unload
 
 _DAY_S = const(86400)  # how far beyond the clock a sequence number (its signing time) may be
+_CHUNK = const(1024)  # bytes read and written at once
 _MAX_REMEMBERED = const(8)  # refused envelopes that are not looked at again in this boot
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
@@ -27,6 +28,8 @@ class Installer:
         self._boot = boot
         self._on_change = on_change
         self._busy = False
+        # For life, like the buffer of the store: in a used heap a piece of this size is hard to find.
+        self._buffer = memoryview(bytearray(_CHUNK))
         self._remembered = {}  # SHA-256 of an envelope -> refusal map
         self.refused = None
         self.state = {
@@ -95,7 +98,7 @@ class Installer:
             self._refuse(reason, "flash: %s" % error, digest, sequence, whole)
         finally:
             self._busy = False
-            unload("suit", "suit_commands", "es256", "trust", "tree", "unpack", "source", "connection", "uri")
+            unload()
             gc.collect()
         return False
 
@@ -163,7 +166,7 @@ class Installer:
                 elif command == suit.IMAGE_MATCH:
                     wanted = (parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE])
                     if verified != wanted:
-                        tree.verify(root, wanted[0], wanted[1], boot.feed)
+                        tree.verify(root, wanted[0], wanted[1], boot.feed, self._buffer)
                         verified = wanted
                 elif command == suit.INVOKE:
                     invoked = True  # at the next boot; here it only has to be there
@@ -200,7 +203,7 @@ class Installer:
         pack = source.open_source(parameters[suit.URI], self._boot.config.base)
         active = self._boot.release.root if self._boot.release else None
         try:
-            await unpack.fill(pack, root, active, digest, size, self._progress)
+            await unpack.fill(pack, root, active, digest, size, self._progress, self._buffer)
         finally:
             await pack.close()
 

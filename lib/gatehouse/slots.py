@@ -121,7 +121,7 @@ def boot():
         current.failure = error
     current.begin()
     del choose
-    unload("choose", "suit", "suit_commands", "es256", "tree", "trust", "config")
+    unload()
     gc.collect()
     print("gatehouse: boot", current.boot_count, current.mode, (current.release and current.release.version) or "")
     return current

@@ -3,21 +3,30 @@
 Plain Python, so that the host reads the same file.
 """
 
-# name: (topic, who publishes, retained). {id} is the device, {group} a group, {n} a number.
-TABLE = {
-    "status": ("gatehouse/{id}/status", "device", True),
-    "report": ("gatehouse/{id}/report", "device", True),
-    "summary": ("gatehouse/{id}/summary", "device", True),
-    "sensor": ("gatehouse/{id}/sensor", "device", False),
-    "journal": ("gatehouse/{id}/journal", "device", False),
-    "reply": ("gatehouse/{id}/reply", "device", False),
-    "offer": ("gatehouse/{id}/offer", "host", True),
-    "group-offer": ("gatehouse/group/{group}/offer", "host", True),
-    "command": ("gatehouse/{id}/command", "host", False),
-    "block": ("gatehouse/block/{digest}/{n}", "host", True),
-}
+# name, topic, who publishes it, and whether it is retained. {id} is the device, {group} a group, {n} a number.
+# One text, because a dictionary of tuples would take four times the memory of the device.
+_TABLE = """\
+status gatehouse/{id}/status device retained
+report gatehouse/{id}/report device retained
+summary gatehouse/{id}/summary device retained
+sensor gatehouse/{id}/sensor device -
+journal gatehouse/{id}/journal device -
+reply gatehouse/{id}/reply device -
+offer gatehouse/{id}/offer host retained
+group-offer gatehouse/group/{group}/offer host retained
+command gatehouse/{id}/command host -
+block gatehouse/block/{digest}/{n} host retained"""
+
+
+def rows():
+    """Each row as a list [name, topic, "device" or "host", "retained" or "-"]."""
+    for line in _TABLE.split("\n"):
+        yield line.split(" ")
 
 
 def topic(name, **fields):
-    """The topic string of one row, e.g. topic("report", id="gh-1")."""
-    return TABLE[name][0].format(**fields)
+    """The topic string of one row, e.g. topic("report", id="gh-1"). KeyError when there is no such row."""
+    for row in rows():
+        if row[0] == name:
+            return row[1].format(**fields)
+    raise KeyError(name)

@@ -19,7 +19,7 @@ DEFLATE = const(1)
 MAX_INDEX = const(65536)  # bytes: 256 entries of the longest path fit, blocks of a few large files too
 MAX_FILES = const(256)  # a slot of 400 KB does not hold more files than this in LittleFS blocks of 4 KB
 MAX_FILE = const(1048576)  # bytes: more than the file system of a 4 MB board
-_WINDOW = const(1024)  # bytes read ahead; an entry must fit, so at most 26 blocks of 64 KiB
+_WINDOW = const(704)  # bytes read ahead: an entry of the longest path and the largest file, of 16 blocks, fits
 _CHUNK = const(1024)
 _MAX_PATH = const(64)
 _MAX_DEPTH = const(4)
@@ -65,8 +65,8 @@ class Index:
 
     def __init__(self, file):
         self._file = file
-        self._window = b""
-        self._at = 0
+        self._window = memoryview(bytearray(_WINDOW))
+        self._at = self._end = 0  # what is read ahead and not used yet
         self._hash = hashlib.sha256()
         self._total = 0
         major, pairs = self._head()
@@ -90,20 +90,21 @@ class Index:
             raise Refused("size", "index of %d files" % self.count)
 
     def _more(self):
-        data = self._file.read(_WINDOW - len(self._window) + self._at)
-        if not data:
+        left = self._end - self._at
+        self._window[:left] = self._window[self._at : self._end]
+        count = self._file.readinto(self._window[left:])
+        if not count:
             raise Refused("format", "index ends early or has an entry that is too long")
-        self._hash.update(data)
-        self._total += len(data)
+        self._at, self._end = 0, left + count
+        self._hash.update(self._window[left : self._end])
+        self._total += count
         if self._total > MAX_INDEX:
             raise Refused("size", "index over %d bytes" % MAX_INDEX)
-        self._window = self._window[self._at :] + data
-        self._at = 0
 
     def _next(self, read):
         while True:
             try:
-                found = read(self._window, self._at)
+                found = read(self._window[: self._end], self._at)
                 self._at = found[-1]
                 return found
             except cbor.Truncated:
@@ -127,7 +128,7 @@ class Index:
                 raise Refused("format", "index not sorted at %s" % entry[0])
             last = entry[0]
             yield entry
-        if self._at != len(self._window) or self._file.read(1):
+        if self._at != self._end or self._file.read(1):
             raise Refused("format", "bytes after the index")
 
     def digest(self):
@@ -216,13 +217,13 @@ def walk(root):
             yield folder + "/"
 
 
-def verify(root, digest, size, on_file=None):
+def verify(root, digest, size, on_file=None, buffer=None):
     """Check that the slot at `root` is exactly the tree whose index has SHA-256 `digest` and `size` bytes.
 
     Returns (name, version). Refused with "digest", "size", "extraneous", "core", "mpy", "path", "module", "format"
-    or "state" (no index). `on_file()` is called after each file, to feed the watchdog.
+    or "state" (no index). `on_file()` is called after each file, to feed the watchdog; `buffer`: a scratch memoryview.
     """
-    buffer = memoryview(bytearray(_CHUNK))
+    buffer = buffer or memoryview(bytearray(_CHUNK))
     try:
         if os.stat(root + "/index.cbor")[6] != size:
             raise Refused("size", "index is not %d bytes" % size)

@@ -29,13 +29,13 @@ _HERE = const(1)
 _COPY = const(2)
 
 
-async def fill(pack, root, active, digest, size, progress):
+async def fill(pack, root, active, digest, size, progress, buffer=None):
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
-    pack: a source; active: root of the running slot or None; progress(done, total) after each file. Raises Refused, or
-    OSError from the file system. The caller verifies the whole slot afterwards.
+    pack: a source; active: root of the running slot or None; progress(done, total) after each file;
+    buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller verifies the whole slot afterwards.
     """
-    buffer = memoryview(bytearray(_CHUNK))
+    buffer = buffer or memoryview(bytearray(_CHUNK))
     at = 0  # position in the pack
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
         at = await _fetch_index(pack, root, digest, size, buffer)
@@ -85,7 +85,7 @@ async def _fetch_index(pack, root, digest, size, buffer):
     left = size
     with open(root + "/index.new", "wb") as out:
         while left:
-            part = buffer[: min(left, _CHUNK)]
+            part = buffer[: min(left, len(buffer))]
             await _read(pack, part)
             hasher.update(part)
             out.write(part)
@@ -196,7 +196,7 @@ async def _body(pack, out, entry, buffer):
     if entry[4] == tree.RAW:
         left = entry[1]
         while left:
-            part = buffer[: min(left, _CHUNK)]
+            part = buffer[: min(left, len(buffer))]
             await _read(pack, part)
             hasher.update(part)
             out.write(part)
@@ -220,7 +220,7 @@ async def _inflate(pack, out, entry, buffer, hasher):
             rest = queue.read(waiting)
             queue.seek(0)
             queue.write(rest)
-            part = buffer[: min(stored, _CHUNK)]
+            part = buffer[: min(stored, len(buffer))]
             await _read(pack, part)
             queue.write(part)
             stored -= len(part)

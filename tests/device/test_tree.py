@@ -90,7 +90,8 @@ def test_malformed_index_is_refused():
         ("format", index([["a.mpy", 65537, digest(b""), 65537, 0]])),  # over a block and no blocks
         ("format", index([["a.mpy", 65537, digest(b""), 65537, 0, [digest(b"")]]])),  # too few blocks
         ("format", index([["a.mpy", 1, digest(b""), 1, 0, [digest(b"")]]])),  # blocks of a small file
-        ("size", index([["a.mpy", 1310720, digest(b""), 1310720, 0, [digest(b"")] * 20]])),
+        ("format", index([["a.mpy", 1310720, digest(b""), 1310720, 0, [digest(b"")] * 20]])),  # longer than the window
+        ("size", index([["a.mpy", 1048577, digest(b""), 1048577, 0, [digest(b"")] * 17]])),
         ("path", index([entry("../a.mpy")])),
         ("module", index([entry("os.mpy")])),
         ("format", index([good]) + b"\x00"),

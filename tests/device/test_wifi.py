@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 
-TIMEOUT = 30
+TIMEOUT = 15
 NTP_DELTA = 2208988800
 TIME = 1800000000  # 2027-01-15T08:00:00Z
 
@@ -129,6 +129,20 @@ async def test_a_lost_network_is_joined_again():
         await until(lambda: station.joins == 2)
 
     await kept(wifi, "right", lambda station, wlan: station.joins == 1, then=lose)
+
+
+async def test_pauses_begin_anew_after_each_join():
+    wifi = load()
+    asked = []
+    wifi._pause = lambda attempts: asked.append(attempts) or 1
+
+    async def lose(station, wlan):
+        for joins in (1, 2):
+            wlan.up = False
+            await until(lambda least=joins: station.joins > least)
+
+    await kept(wifi, "right", lambda station, wlan: station.joins == 1, joins_at=3, then=lose)
+    assert asked == [0, 1, 0, 0]
 
 
 async def test_the_chip_comes_back_by_itself_first():
@@ -273,6 +287,38 @@ async def test_time_before_what_is_known_is_not_taken():
     assert not (await ask(wifi, lambda request: [honest(request)], TIME + 1))[0]
     assert Clock.set_to is None
     assert (await ask(wifi, lambda request: [honest(request)], TIME))[0]
+
+
+async def test_the_socket_is_closed_whatever_comes():
+    wifi = load()
+    wifi.ANSWER_MS = 30
+    sockets = []
+
+    class Watched:
+        def __init__(self, *arguments):
+            self.closed = False
+            self._socket = socket.socket(*arguments)
+            sockets.append(self)
+
+        def __getattr__(self, name):
+            return getattr(self._socket, name)
+
+        def close(self):
+            self.closed = True
+            self._socket.close()
+
+    class Module:
+        AF_INET, SOCK_DGRAM, getaddrinfo = socket.AF_INET, socket.SOCK_DGRAM, staticmethod(socket.getaddrinfo)
+
+    Module.socket = Watched
+    wifi.socket = Module
+    assert (await ask(wifi, lambda request: [honest(request)]))[0]
+    assert not (await ask(wifi, lambda request: []))[0]
+    asking = asyncio.create_task(wifi.sync_clock("127.0.0.1", bound()[1]))
+    await asyncio.sleep_ms(5)
+    asking.cancel()
+    await asyncio.sleep_ms(5)
+    assert [one.closed for one in sockets] == [True, True, True]
 
 
 async def test_no_server_and_no_name():

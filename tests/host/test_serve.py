@@ -28,6 +28,7 @@ def server(tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     (folder / "link-out").symlink_to(tmp_path / "secret")
     (folder / "link-in").symlink_to("a.pack")
+    os.mkfifo(folder / "pipe")  # whose opening would wait for ever
     with StaticServer(folder) as running:
         yield running
 
@@ -134,6 +135,7 @@ def test_found(server):
         "/a.pack/",
         "/a.pack/x",
         "/link-out",
+        "/pipe",
         "/a.pack%00",
         "/%ff%fe",
         "/" + "x" * 5000,

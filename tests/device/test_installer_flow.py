@@ -1,0 +1,81 @@
+"""The installer over time: two offers at once, another try after a failure, flash that rots while it installs."""
+
+import asyncio
+
+import fake_chip as chip
+import fake_device as device
+from harness import cases
+
+HEAP = "8M"  # the flash is in RAM here
+
+
+def start():
+    case = device.decode(cases("flow"))
+    device.provision(case)
+    boot = device.boot()
+    device.clock(case["now"])
+    assert boot.mode == "active", boot.failure
+    return case, boot
+
+
+def test_second_offer_at_the_same_time_is_left_for_later():
+    case, boot = start()
+    installer, _ = device.offer(boot, case["honest"], device.MemoryPack(b""))  # fails, but its source stays in place
+    from gatehouse import source
+
+    pack = device.MemoryPack(case["honest"]["pack"])
+    source.open_source = lambda uri, base: pack
+
+    async def both():
+        first = asyncio.create_task(installer.offer(case["honest"]["envelope"]))
+        while not pack.fetched:
+            await asyncio.sleep_ms(0)
+        assert not await installer.offer(case["other"]["envelope"])
+        assert pack.end
+        return await first
+
+    assert asyncio.run(both()), installer.state
+    assert device.boot().release.digest == case["honest"]["manifest"]
+
+
+def test_failure_that_may_pass_is_tried_again():
+    case, boot = start()
+    installer, _ = device.offer(boot, case["honest"], device.MemoryPack(case["honest"]["pack"][:-1]))
+    assert installer.refused["reason"] == "network" and installer.state["state"] == "failed"
+    device.offer(boot, case["honest"], found=installer)
+    assert installer.due, installer.state
+
+
+def test_write_is_no_way_to_an_application():
+    case, boot = start()
+    installer, pack = device.offer(boot, case["writes"])
+    assert installer.refused["reason"] == "unsupported" and not pack.ranges
+    installer, _ = device.offer(boot, case["honest"])
+    assert installer.due
+
+
+def test_what_was_fetched_again_is_verified_again():
+    case, boot = start()
+    installer, _ = device.offer(boot, case["fetches twice"])
+    assert installer.due, installer.state
+
+    case, boot = start()
+    closed = []
+
+    class Rotting(device.MemoryPack):
+        async def close(self):
+            closed.append(1)
+            if len(closed) == 2:
+                device.write("/slots/b/app.mpy", b"rot")
+
+    installer, _ = device.offer(boot, case["fetches twice"], Rotting(case["honest"]["pack"]))
+    assert not installer.due and installer.refused["reason"] == "digest"
+    assert boot.record.trial is None
+
+
+def test_watchdog_is_fed_for_each_file_that_comes_and_each_that_is_verified():
+    case, boot = start()
+    fed = chip.WDT.fed
+    installer, _ = device.offer(boot, case["honest"])
+    assert installer.state["total"] == 4
+    assert chip.WDT.fed - fed >= 8

@@ -1,5 +1,6 @@
 """From source to a signed release: what is compiled, what is left out, what is refused before it is signed."""
 
+import re
 import subprocess
 import time
 
@@ -27,6 +28,12 @@ def refused(reason, word, function, *arguments, **more):
     assert caught.value.reason == reason
 
 
+def overridden(envelope, section):
+    """The parameters that a section sets first."""
+    commands = envelope.sections[section] or []
+    return commands[commands.index(suit.OVERRIDE) + 1]
+
+
 # Compiling.
 
 
@@ -49,7 +56,7 @@ def test_the_same_source_gives_the_same_bytes_wherever_it_lies(tmp_path):
     assert str(tmp_path).encode() not in b"".join(one.data for one in first.sources)
 
 
-def test_micropython_runs_it_and_tracebacks_have_lines(tmp_path):
+def test_micropython_runs_it_and_tracebacks_name_file_and_function(tmp_path):
     text = "def run(boot):\n    assert False, 'not on a device'\n    print('reached')\n    raise KeyError(boot)\n"
     folder = shop.source(tmp_path / "source", {"app.py": text})
     (tmp_path / "app.mpy").write_bytes(built(folder).sources[0].data)
@@ -57,7 +64,7 @@ def test_micropython_runs_it_and_tracebacks_have_lines(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
     said = done.stdout + done.stderr  # where a traceback goes differs between builds
     assert said.startswith("reached\n"), said
-    assert 'File "app.py", line 4, in run' in said
+    assert re.search(r'File "app\.py", line \d+, in run\n', said)
 
 
 def test_an_error_in_the_source_is_told_with_its_line(item):
@@ -136,8 +143,7 @@ def test_a_release_is_signed_recorded_and_complete(item):
         "1.1.0",
         {"app.mpy", "access/policy.mpy", "data/words.txt"},
     )
-    shared = envelope.sections["shared"]
-    parameters = shared[shared.index(suit.OVERRIDE) + 1]
+    parameters = overridden(envelope, "shared")
     assert cbor2.loads(parameters[suit.IMAGE_DIGEST]) == [-16, index.digest]
     assert parameters[suit.IMAGE_SIZE] == len(index.data)
     assert parameters[suit.VENDOR] == item.vendor_id.bytes
@@ -190,9 +196,9 @@ def test_a_version_is_released_once(item):
 def test_expiry_is_in_the_manifest(item):
     made = shop.release(item, "1.0.0", expires_days=2)
     assert made.until == pytest.approx(time.time() + 2 * 86400, abs=60)
-    install = suit.parse(made.envelope.read_bytes()).sections["install"]
-    assert install[install.index(suit.OVERRIDE) + 1][suit.USE_BEFORE] == made.until
-    assert suit.USE_BEFORE in install[::2]
+    envelope = suit.parse(made.envelope.read_bytes())
+    assert overridden(envelope, "install")[suit.USE_BEFORE] == made.until
+    assert suit.USE_BEFORE in (envelope.sections["install"] or [])[::2]
     assert shop.release(item, "1.0.1").until is None
 
 

@@ -22,7 +22,7 @@ def command(monkeypatch):
 
     def put(function):
         module = types.ModuleType("gatehouse_tools.commands.demo")
-        module.command = click.command("demo")(ui.json_option(function))
+        setattr(module, "command", click.command("demo")(ui.json_option(function)))  # noqa: B010 - a module made here
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
     return put
@@ -191,7 +191,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(command):
 
 
 def test_progress_gives_every_item(command):
-    seen = []
+    seen: list[int] = []
     command(lambda: seen.extend(ui.progress(range(3), "counting")))
     assert shop.run("demo").err == ""
     assert seen == [0, 1, 2]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import uuid
+from typing import Any
 
 import cbor2
 import pytest
@@ -228,7 +229,7 @@ def test_nvs_shows_no_secret(item, wrong, tmp_path):
     (tmp_path / "nvs.bin").write_bytes(parts["nvs"][1])
     done = call(item, tmp_path / "nvs.bin")
     assert done.code == 0 and "gh-1" in done.out
-    values = nvs.read_nvs(parts["nvs"][1])["gatehouse"]
+    values: dict[str, Any] = nvs.read_nvs(parts["nvs"][1])["gatehouse"]
     for name in ("device_key", "tls_key", "wifi"):
         assert values[name].hex() not in done.out
         assert f"{len(values[name])} bytes, secret" in done.out
@@ -379,6 +380,7 @@ def test_what_is_nothing_of_ours(item, wrong, tmp_path):
     wrong(b"\0\0\0\2\xa6\x01", "format")
     call(item, tmp_path / "none").refused(1, "No such file")
     call(item, tmp_path).refused(1, "is a folder")
+    call(item, "/dev/zero").refused(1, "is over 64 MiB", "[size]")
 
 
 def test_damage_anywhere_is_never_a_traceback(item, tmp_path, seed):

@@ -82,7 +82,8 @@ def test_its_certificate_is_for_its_id_and_its_key(item, device):
     certificate = x509.load_der_x509_certificate(values["tls_cert"])
     key = serialization.load_der_private_key(values["tls_key"], None)
     assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "gh-first"
-    assert certificate.public_key() == key.public_key() and isinstance(key.curve, ec.SECP256R1)
+    assert isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+    assert certificate.public_key() == key.public_key()
     certificate.verify_directly_issued_by(ca.load_certificate(item.ca / "ca.pem"))
 
 

@@ -43,7 +43,8 @@ def device(item, broker, tmp_path, name, *filters):
     folder = tmp_path / "device"
     folder.mkdir(exist_ok=True)
     ca._save(folder, name, ca.Authority(item.ca).issue(name))
-    got, ready = queue.Queue(), threading.Event()
+    got: queue.Queue[tuple[str, bytes | bytearray, bool]] = queue.Queue()
+    ready = threading.Event()
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name)
     client.tls_set(item.ca / "ca.pem", folder / f"{name}.pem", folder / f"{name}-key.pem")
     client.on_message = lambda _c, _d, message: got.put((message.topic, message.payload, message.retain))

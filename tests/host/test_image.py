@@ -1,7 +1,6 @@
 """Flash images: each part by the rules of whoever reads it on the device, and back again."""
 
 import binascii
-import dataclasses
 import hashlib
 import random
 import struct
@@ -213,7 +212,7 @@ def test_what_is_no_file_system():
 
 
 def test_nvs_holds_blobs_and_numbers():
-    values = {
+    values: dict[str, bytes | int] = {
         "identity": b"\x01\x02",
         "tls_cert": random.Random(3).randbytes(900),
         "boots": -7,
@@ -255,11 +254,12 @@ def test_otadata():
     blank = b"\xff" * 4096
     assert flash.parse_otadata(blank + blank) is None
     found = flash.parse_otadata(entry(3, 2) + entry(4, 1))
-    assert dataclasses.astuple(found) == (4, "pending verify") and found.slot == 1
-    assert flash.parse_otadata(entry(3, 2) + entry(4, 1, crc=0)).sequence == 3
+    assert found == flash.OtaEntry(4, "pending verify") and found.slot == 1
+    assert flash.parse_otadata(entry(3, 2) + entry(4, 1, crc=0)) == flash.OtaEntry(3, "valid")
     # What ESP-IDF's own tool writes when it chooses ota_0 for the first time.
     known = struct.pack("<I20sI", 1, b"\xff" * 20, 0xFFFFFFFF) + bytes.fromhex("9a984347")
-    assert flash.parse_otadata(known.ljust(4096, b"\xff") + blank).slot == 0
+    found = flash.parse_otadata(known.ljust(4096, b"\xff") + blank)
+    assert found == flash.OtaEntry(1, "undefined") and found.slot == 0
 
 
 def test_a_whole_image_and_its_parts():

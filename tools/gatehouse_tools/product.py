@@ -21,6 +21,7 @@ ENVIRONMENT = "GATEHOUSE_PRODUCT"
 ROLES = ("root", "release", "operator")
 BASE_URL = "http://localhost:8080/"
 BROKER_PORT = 8883
+MAX_FILE = 64 << 20  # bytes; the largest file of ours is a flash image, of 16 MiB at most
 
 MAX_NAME = 24  # characters of a product's name: it leads file names and goes into the index, whose limit is 32
 
@@ -283,15 +284,19 @@ def write(path: Path, data: bytes) -> None:
 
 
 def read(path: Path, what: str = "") -> bytes:
-    """A file's bytes. GatehouseError when it cannot be read."""
+    """A file's bytes. GatehouseError when it cannot be read or is larger than anything of ours."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
     except IsADirectoryError:
         raise GatehouseError(f"{path} is a folder; give a file") from None
     except OSError as error:
         raise GatehouseError(f"{path}: {error.strerror}{what and f'; {what}'}") from None
     except ValueError:  # a NUL in the name
         raise GatehouseError(f"{str(path)!r} is no path of a file") from None
+    if len(data) > MAX_FILE:
+        raise GatehouseError(f"{path} is over {MAX_FILE >> 20} MiB: no file of a product is", "size")
+    return data
 
 
 def json_bytes(value: Any) -> bytes:

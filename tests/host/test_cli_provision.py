@@ -4,6 +4,8 @@ import hashlib
 import json
 import stat
 import subprocess
+import sys
+import types
 import uuid
 
 import cbor2
@@ -16,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from test_image import MOUNT
 
 from gatehouse_tools import bootrecord, ca, core, cose, identity, keys, product, suit
+from gatehouse_tools.commands import provision
 from gatehouse_tools.errors import GatehouseError, UsageError
 from gatehouse_tools.image import flash, littlefs, nvs
 from plugin import interpreter
@@ -355,7 +358,7 @@ def test_wifi_limits():
             identity.Credentials(ssid, password)
 
 
-def test_a_real_board_asks_at_a_terminal_only(tmp_path):
+def test_a_real_board_asks_at_a_terminal_only(tmp_path, monkeypatch):
     item = shop.make(tmp_path / "shop")
     folder = item.root / "boards" / "unix"
     folder.mkdir(parents=True)
@@ -365,6 +368,15 @@ def test_a_real_board_asks_at_a_terminal_only(tmp_path):
     credentials = tmp_path / "wifi.toml"
     credentials.write_text('ssid = "home"\npassword = "long enough"\n')
     call(item, "--credentials", credentials).refused(1, "only the simulated board")
+    terminal = types.SimpleNamespace(stdin=types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(provision, "sys", terminal)
+    asked = []
+    monkeypatch.setattr(provision.identity, "provision", lambda *arguments: asked.append(arguments[4]) or sys.exit(0))
+    done = call(item, stdin="home\nlong enough\n")
+    assert asked == [identity.Credentials("home", "long enough")]
+    assert "Wi-Fi password" in done.err and "long enough" not in done.out + done.err
+    done = call(item, stdin="home\nshort\n")
+    assert done.code == 2 and "8 to 63 characters" in done.err and len(asked) == 1
 
 
 def test_missing_keys(tmp_path):

@@ -10,8 +10,23 @@ VERSION = "1.0.0"
 
 
 # Modules that are needed at boot or during an update only, and those that are needed all the time.
-_PASSING = ("choose", "config", "trust", "suit", "suit_commands", "es256", "tree", "unpack", "source", "connection", "uri")
+_PASSING = (
+    "choose",
+    "config",
+    "trust",
+    "suit",
+    "suit_commands",
+    "es256",
+    "tree",
+    "unpack",
+    "source",
+    "connection",
+    "uri",
+)
 _STAYING = ("slots", "status", "installer", "link", "wifi")
+
+
+_THRESHOLD = 4096  # bytes between collections: garbage is used again before new memory is broken into
 
 
 def unload(*names):
@@ -29,6 +44,7 @@ def settle():
     MicroPython never gives back the memory of a name that it has seen. If a module that comes and goes brought its
     names late, they would lie scattered in the memory that it leaves, and soon no kilobyte would be found in one piece.
     """
+    gc.threshold(_THRESHOLD)
     for name in _PASSING:
         __import__(__name__ + "." + name)
     unload()

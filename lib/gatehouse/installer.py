@@ -13,7 +13,7 @@ _CHUNK = const(1024)  # bytes read and written at once
 _MAX_REMEMBERED = const(8)  # refused envelopes that are not looked at again in this boot
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
-_PASSING = ("network", "timeout", "http", "full", "busy", "expired", "state", "clock")
+_PASSING = ("network", "timeout", "http", "full", "busy", "expired", "state", "clock", "memory")
 
 
 class Installer:
@@ -93,6 +93,11 @@ class Installer:
             return True
         except Refused as error:
             self._refuse(error.reason, error.detail, digest, sequence, whole)
+        except MemoryError:
+            # No reason to stop the device: the same offer may find room later, and must not reset it again and again.
+            unload()
+            gc.collect()
+            self._refuse("memory", "the heap has no room for this update now", digest, sequence, whole)
         except OSError as error:
             reason = "full" if error.errno == 28 else "state"
             self._refuse(reason, "flash: %s" % error, digest, sequence, whole)

@@ -28,6 +28,7 @@ REASONS = (
     "http",  # the server's answer is not usable
     "timeout",  # stalled, or slower than the least rate
     "network",  # unreachable, or closed early
+    "memory",  # the heap had no room for it
     "failed-before",  # this digest was tried here and did not prove its health
     "busy",  # another update is under way
     "state",  # a file or record of the device itself is missing or damaged

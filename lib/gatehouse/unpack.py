@@ -16,6 +16,7 @@ from micropython import const
 from gatehouse import Refused, tree
 
 _CHUNK = const(1024)
+_STEP = const(512)  # bytes of deflate input that are added at once
 _AHEAD = const(700)  # bytes of deflate input that 256 bytes of output can need, the block's tables included
 _OUT = const(256)
 _GAP = const(2048)  # bytes of the pack read and thrown away rather than asking for another range
@@ -36,6 +37,7 @@ async def fill(pack, root, active, digest, size, progress, buffer=None):
     buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
+    queue = io.BytesIO(_STEP + _AHEAD)  # once, and before the heap is used by anything else
     at = 0  # position in the pack
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
         at = await _fetch_index(pack, root, digest, size, buffer)
@@ -58,7 +60,7 @@ async def fill(pack, root, active, digest, size, progress, buffer=None):
                 else:
                     await pack.open(start, 4 + size + _run_end(plan, offsets, number))
                 with open(path, "wb") as out:
-                    await _body(pack, out, entry, buffer)
+                    await _body(pack, out, entry, buffer, queue)
                 at = start + entry[3]
             done += 1
             progress(done, total)
@@ -190,7 +192,7 @@ def _copy(old, new, buffer):
             out.write(buffer[:count])
 
 
-async def _body(pack, out, entry, buffer):
+async def _body(pack, out, entry, buffer, queue):
     """Write one file from its stored body and check its digest. Output is bounded by the size that was signed."""
     hasher = hashlib.sha256()
     if entry[4] == tree.RAW:
@@ -202,16 +204,16 @@ async def _body(pack, out, entry, buffer):
             out.write(part)
             left -= len(part)
     else:
-        await _inflate(pack, out, entry, buffer, hasher)
+        await _inflate(pack, out, entry, buffer[:_STEP], hasher, queue)
     if hasher.digest() != entry[2]:
         raise Refused("digest", entry[0])
 
 
-async def _inflate(pack, out, entry, buffer, hasher):
+async def _inflate(pack, out, entry, buffer, hasher, queue):
     left, stored = entry[1], entry[3]
     # DeflateIO reads a native BytesIO fast and a Python stream a byte at a time, so the input is refilled between
     # two reads of output.
-    queue = io.BytesIO(_CHUNK + _AHEAD)
+    queue.seek(0)
     plain = deflate.DeflateIO(queue, deflate.RAW, _WINDOW_BITS)
     piece = memoryview(bytearray(_OUT))
     waiting = 0  # bytes in the queue that are not read yet

@@ -14,8 +14,7 @@ _REMOTE = ("esp32", "network")
 def board():
     """Become the board. Returns the way to the supervisor (shims.host), which nobody else has."""
     image, numbers, channel, address, size = (int(text) for text in sys.argv[1:])
-    host.attach(open(numbers, "r+b"), open(channel, "r+b"), os.system)
-    flash.attach(open(image, "r+b"))
+    host.numbers, host.channel, host.system = open(numbers, "r+b"), open(channel, "r+b"), os.system
     for name in _SHIMS:
         sys.modules[name] = __import__("shims." + name, None, None, ("*",))
     for name in _ALSO_WITH_U:
@@ -31,9 +30,13 @@ def board():
             del sys.modules[name]
     del sys.argv[:]
     sys.path[:] = ("", ".frozen", "/lib")
-    os.umount("/")
+    for path in ("/rom", "/"):
+        try:
+            os.umount(path)
+        except OSError:  # this code came from files
+            pass
     try:
-        os.mount(vfs.VfsLfs2(flash.Disk(address, size), progsize=32, readsize=32), "/")
+        os.mount(vfs.VfsLfs2(flash.Disk(open(image, "r+b"), address, size), progsize=32, readsize=32), "/")
     except OSError:
         print("The filesystem appears to be corrupted.")
         host.end(b"repl")

@@ -42,5 +42,5 @@ def run():
     names.clear()
     names["__name__"] = "__main__"
     gc.collect()
-    host.tell(b"boot")
+    host.channel.write(b"boot")
     host.end(_run("boot.py", names) or _run("main.py", names) or b"repl")

@@ -5,77 +5,53 @@ At the operation whose number the supervisor chose the work is done half and the
 model for the supervisor's own operations.
 """
 
+import struct
+
 from micropython import const
 
 from . import host
 
 _SECTOR = const(4096)
 _PIECE = const(128)
-_BLANK = b"\xff" * 512
+_BLANK = b"\xff" * _PIECE
 
-_image = None
-_blank = _blank_end = 0  # what is known to be erased: most programs go there and need no look at the old bytes
+_CUT = const(0)  # shared number: the operation at which the power goes, 0 for none
+_OPERATIONS = const(1)  # shared number: operations since power-on
+_FAULT = const(7)  # shared number: the address of an impossible program
 
-
-def attach(image):
-    """Take the open image file."""
-    global _image
-    _image = image
-
-
-def program(address, data):
-    """Clear bits. A bit that would have to become 1 again is a fault of the caller, and ends the run."""
-    global _blank
-    cut = host.count()
-    end = address + len(data)
-    if _blank <= address and end <= _blank_end:
-        _blank = end
-    elif not _only_clears(address, memoryview(data)):
-        host.put(host.FAULT, address)
-        host.end(b"fault")
-    _image.seek(address)
-    if cut:
-        _image.write(memoryview(data)[: len(data) // 2])
-        host.end(b"cut")
-    _image.write(data)
-
-
-def erase(address):
-    """Set every bit of the sector at `address`."""
-    global _blank, _blank_end
-    if host.count():
-        host.end(b"cut %d" % address)  # the supervisor leaves it half erased
-    _image.seek(address)
-    for _ in range(_SECTOR // 512):
-        _image.write(_BLANK)
-    _blank = address
-    _blank_end = address + _SECTOR
-
-
-def _only_clears(address, view):
-    """Whether `view` can be programmed over what stands at `address`."""
-    _image.seek(address)
-    for at in range(0, len(view), _PIECE):
-        piece = view[at : at + _PIECE]
-        new = int.from_bytes(piece, "little")
-        if int.from_bytes(_image.read(len(piece)), "little") & new != new:
-            return False
-    return True
+_counts = bytearray(16)  # _CUT and _OPERATIONS
 
 
 class Disk:
-    """The partition that starts at `address`, as the block device of the file system."""
+    """The partition of `size` bytes at `address` of the open image file, as the block device of the file system."""
 
-    def __init__(self, address, size):
+    def __init__(self, image, address, size):
+        self._image = image
         self._address = address
         self._size = size
+        # What is known to be erased: most programs go there, and need no look at the old bytes.
+        self._blank = self._blank_end = 0
 
     def readblocks(self, block, buffer, offset=0):
-        _image.seek(self._address + block * _SECTOR + offset)
-        _image.readinto(buffer)
+        self._image.seek(self._address + block * _SECTOR + offset)
+        self._image.readinto(buffer)
 
     def writeblocks(self, block, buffer, offset):
-        program(self._address + block * _SECTOR + offset, buffer)
+        """Program. A bit that would have to become 1 again is a fault of the caller, and ends the run."""
+        cut = self._cut()
+        image = self._image
+        address = self._address + block * _SECTOR + offset
+        end = address + len(buffer)
+        if self._blank <= address and end <= self._blank_end:
+            self._blank = end
+        elif not self._only_clears(address, memoryview(buffer)):
+            host.put(_FAULT, address)
+            host.end(b"fault")
+        image.seek(address)
+        if cut:
+            image.write(memoryview(buffer)[: len(buffer) // 2])
+            host.end(b"cut")
+        image.write(buffer)
 
     def ioctl(self, command, argument):
         if command == 4:
@@ -83,5 +59,30 @@ class Disk:
         if command == 5:
             return _SECTOR
         if command == 6:
-            erase(self._address + argument * _SECTOR)
+            address = self._address + argument * _SECTOR
+            if self._cut():
+                host.end(b"cut %d" % address)  # the supervisor leaves it half erased
+            self._image.seek(address)
+            for _ in range(_SECTOR // _PIECE):
+                self._image.write(_BLANK)
+            self._blank = address
+            self._blank_end = address + _SECTOR
         return 0
+
+    def _cut(self):
+        """Count one operation; true when it is the one to be done half."""
+        host.numbers.seek(_CUT * 8)
+        host.numbers.readinto(_counts)
+        cut, done = struct.unpack("<qq", _counts)
+        host.put(_OPERATIONS, done + 1)
+        return done + 1 == cut
+
+    def _only_clears(self, address, view):
+        """Whether `view` can be programmed over what stands at `address`."""
+        self._image.seek(address)
+        for at in range(0, len(view), _PIECE):
+            piece = view[at : at + _PIECE]
+            new = int.from_bytes(piece, "little")
+            if int.from_bytes(self._image.read(len(piece)), "little") & new != new:
+                return False
+        return True

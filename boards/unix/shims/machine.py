@@ -2,7 +2,12 @@
 
 from time import ticks_us as _ticks_us
 
+from micropython import const
+
 from . import host
+
+_WDT_TIMEOUT = const(5)  # shared number: milliseconds, 0 while not armed
+_WDT_FED = const(6)  # shared number: ticks_us() of the last feed
 
 
 def reset():
@@ -22,11 +27,11 @@ class WDT:
         if timeout <= 0:
             raise ValueError("WDT timeout too short")
         self.feed()
-        host.put(host.WDT_TIMEOUT, timeout)
-        host.tell(b"wdt")
+        host.put(_WDT_TIMEOUT, timeout)
+        host.channel.write(b"wdt")
 
     def feed(self):
-        host.put(host.WDT_FED, _ticks_us())
+        host.put(_WDT_FED, _ticks_us())
 
 
 def __getattr__(name):

@@ -9,17 +9,13 @@ _SLICE_MS = const(20)
 
 
 class poll:
-    """As on the chip, but ipoll() and poll() may come back early with nothing."""
+    """As on the chip, but ipoll(), which asyncio waits with, may come back early with nothing."""
 
     def __init__(self):
-        poll = _poll()
-        self.register = poll.register
-        self.unregister = poll.unregister
-        self.modify = poll.modify
-        self._poll = poll
+        self._poll = _poll()
+
+    def __getattr__(self, name):
+        return getattr(self._poll, name)
 
     def ipoll(self, timeout=-1, flags=0):
         return self._poll.ipoll(timeout if 0 <= timeout < _SLICE_MS else _SLICE_MS, flags)
-
-    def poll(self, timeout=-1):
-        return self._poll.poll(timeout if 0 <= timeout < _SLICE_MS else _SLICE_MS)

@@ -1,4 +1,4 @@
-"""The chip's `socket`: the host's, but only while the station is connected.
+"""The chip's `socket`: the host's, but only while the station is connected, and only for the Internet.
 
 A connection that is open when the link goes hears nothing more, as over the air, and goes on when the link is back.
 """
@@ -17,29 +17,27 @@ from . import time as _time
 IPPROTO_TCP = 6
 TCP_NODELAY = 1
 
+_LINKED = const(4)  # shared number: 1 while packets go through the station
 _EAI_FAIL = const(-202)
+_EAFNOSUPPORT = const(97)
 _WAIT_MS = const(10)
 _POLL = const(3)
 _CLOSE = const(4)
 _GET_FILENO = const(10)
 _SILENT = ("read", "readinto", "readline", "write")  # these give None when they would block,
-_MOVING = _SILENT + ("recv", "recvfrom", "send", "sendall")  # and these raise
+_LOUD = ("recv", "recvfrom", "send", "sendall")  # and these raise
 
 
 def getaddrinfo(name, port, family=0, type=0, proto=0, flags=0):
     """Resolve a name; OSError(-202), lwIP's EAI_FAIL, without a link."""
-    if not _linked():
+    if not host.get(_LINKED):
         raise OSError(_EAI_FAIL)
     return _host.getaddrinfo(name, port, AF_INET, type or SOCK_STREAM)
 
 
-def _linked():
-    return host.get(host.LINKED)
-
-
 def _resolved(address):
     """An address as the host's socket takes it, from one of getaddrinfo() or from (host, port)."""
-    if not _linked():
+    if not host.get(_LINKED):
         raise OSError(errno.EHOSTUNREACH)
     return getaddrinfo(*address)[0][-1] if isinstance(address, tuple) else address
 
@@ -48,6 +46,8 @@ class socket(io.IOBase):
     """A socket whose reads and writes stand still while there is no link."""
 
     def __init__(self, family=AF_INET, type=SOCK_STREAM, proto=0, taken=None):
+        if family != AF_INET:
+            raise OSError(_EAFNOSUPPORT)
         self._socket = taken or _host.socket(family, type, proto)
         self._timeout = None
 
@@ -77,20 +77,19 @@ class socket(io.IOBase):
             return self._socket.fileno()
         if request == _CLOSE:
             self._socket.close()
-            return 0
-        if request == _POLL and _linked():
+        elif request == _POLL and host.get(_LINKED):
             poll = _poll()
             poll.register(self._socket, argument)
             return sum(event for _, event in poll.poll(0))
         return 0
 
     def __getattr__(self, name):
-        if not _linked() and name in _MOVING and not self._link_is_back():
+        if not host.get(_LINKED) and name in _SILENT + _LOUD and not self._link_is_back():
             if self._timeout:
                 raise OSError(errno.ETIMEDOUT)
-            if name not in _SILENT:
+            if name in _LOUD:
                 raise OSError(errno.EAGAIN)
-            return _nothing
+            return lambda *_: None
         return getattr(self._socket, name)
 
     def _link_is_back(self):
@@ -98,11 +97,7 @@ class socket(io.IOBase):
         start = _time.ticks_ms()
         while True:
             _time.sleep_ms(_WAIT_MS)  # also for a socket that may not block: its caller would poll without end
-            if _linked():
+            if host.get(_LINKED):
                 return True
             if self._timeout is not None and _time.ticks_diff(_time.ticks_ms(), start) >= self._timeout * 1000:
                 return False
-
-
-def _nothing(*_):
-    """A read or write on a non-blocking stream that is not ready."""

@@ -7,31 +7,18 @@ from micropython import const
 
 from . import host
 
-_EPOCH = const(946684800)  # 2000-01-01 in Unix seconds
+_CLOCK = const(2)  # shared number: microseconds, the RTC's Unix time minus the host's
+_STEP = const(3)  # shared number: milliseconds added to ticks_ms()
+_EPOCH_US = const(946684800000000)  # 2000-01-01 in Unix time
 _SLICE_MS = const(20)  # how soon a sleeper sees that the clock was stepped
 
 
-def time_ns():
-    return _host.time_ns() + host.get(host.CLOCK) * 1000 - _EPOCH * 1000000000
-
-
 def time():
-    return time_ns() // 1000000000
-
-
-def gmtime(seconds=None):
-    return _host.gmtime((time() if seconds is None else seconds) + _EPOCH)[:8]
-
-
-localtime = gmtime
-
-
-def mktime(fields):
-    return int(_host.mktime(fields)) - _EPOCH
+    return (_host.time_ns() // 1000 + host.get(_CLOCK) - _EPOCH_US) // 1000000
 
 
 def ticks_ms():
-    return ticks_add(_host.ticks_ms(), host.get(host.STEP))
+    return ticks_add(_host.ticks_ms(), host.get(_STEP))
 
 
 def sleep_ms(duration):
@@ -45,3 +32,7 @@ def sleep_ms(duration):
 
 def sleep(duration):
     sleep_ms(int(duration * 1000))
+
+
+def __getattr__(name):
+    return host.ask(("time", name))

@@ -21,16 +21,15 @@ from typing import Any, NamedTuple
 from ..errors import GatehouseError
 from ..image import partitions as tables
 from . import runtime
-from .chip import Chip, Partitions
+from .chip import EPOCH, Chip, Partitions
 from .flash import Flash, FlashFault, PowerCut
 from .nvs import Nvs
 from .ota import Ota
 from .process import Process
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5  # machine.reset_cause()
-EPOCH = 946684800  # 2000-01-01 in Unix seconds: the chip's clock at power-on
 
-# Places of the numbers that the device shares, 8 bytes each: boards/unix/shims/host.py has the same list.
+# Places of the numbers that the device shares, 8 bytes each; those of boards/unix/shims that use one name it, too.
 _CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _COUNT = range(9)
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000

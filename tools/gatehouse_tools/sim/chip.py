@@ -1,4 +1,4 @@
-"""What a chip has in C, under the names and with the errors of MicroPython on ESP32: esp32, network, machine, os.
+"""What a chip has in C, under the names and with the errors of MicroPython on ESP32: esp32, network, machine, ...
 
 The device's modules of these names ask for it through boards/unix/shims/host.py. It lies on this side because on a
 chip it takes nothing of the firmware's heap. A name that begins with "_" is out of the device's reach.
@@ -18,6 +18,7 @@ from .nvs import Nvs, NvsError
 from .ota import Ota
 
 MICROPYTHON = "1.29.0"
+EPOCH = 946684800  # 2000-01-01 in Unix seconds: what ESP32 counts from, and where its clock starts
 
 
 class Bench(Protocol):
@@ -432,6 +433,25 @@ class Machine:
         """There are no interrupts."""
 
 
+class Time:
+    """What the module time has beyond what the device does itself: dates. Seconds count from 2000-01-01."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def gmtime(self, seconds: int | None = None) -> tuple[int, ...]:
+        at = time.gmtime(self._bench.clock() if seconds is None else seconds + EPOCH)
+        return (*at[:6], at.tm_wday, at.tm_yday)
+
+    localtime = gmtime
+
+    def mktime(self, fields: tuple[int, ...]) -> int:
+        return calendar.timegm(fields[:6]) - EPOCH
+
+    def time_ns(self) -> int:
+        return int((self._bench.clock() - EPOCH) * 1e9)
+
+
 class Os:
     """What the module os has beyond the file system."""
 
@@ -469,6 +489,7 @@ class Chip:
             "esp32": Esp32(bench, nvs, partitions),
             "network": self._network,
             "machine": Machine(bench),
+            "time": Time(bench),
             "os": Os(),
         }
         self._bytes = b""

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+
 from ..errors import GatehouseError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,13 +50,15 @@ def micropython() -> str:
 
 def command(heap: str, files: Path, arguments: tuple[int, ...]) -> tuple[list[str], dict[str, str]]:
     """(command, environment) that starts a board with `arguments` for its start.py."""
-    line = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), micropython()]
-    line += ["-X", f"heapsize={heap}", "-c", "import start; start.run()", *(str(number) for number in arguments)]
-    return line, {"MICROPYPATH": f"{files}:.frozen", "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    line = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), micropython(), heap, str(files)]
+    return [*line, *(str(number) for number in arguments)], {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
 
 
 def device_files(umqtt: Path | None = None) -> Path:
-    """The folder of the board's compiled device side, made when it is not there; `umqtt` has the folder umqtt/."""
+    """The folder of the board's compiled device side, made when it is not there; `umqtt` has the folder umqtt/.
+
+    Its file `rom` holds the same as a read-only file system of MicroPython.
+    """
     sources = {path.relative_to(SOURCES): path for path in sorted(SOURCES.rglob("*.py"))}
     client = (UMQTT if umqtt is None else umqtt) / "umqtt" / "simple.py"
     if client.is_file():
@@ -71,12 +75,25 @@ def device_files(umqtt: Path | None = None) -> Path:
                 out = made / name.with_suffix(".mpy")
                 out.parent.mkdir(parents=True, exist_ok=True)
                 compile_file(path, out, str(name))
+            rom = VfsRomWriter()
+            _add(rom, made)
+            (made / "rom").write_bytes(rom.finalise())
             try:
                 made.rename(target)
             except OSError:
                 if not target.is_dir():  # else another process was faster
                     raise
     return target
+
+
+def _add(rom: VfsRomWriter, folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            rom.opendir(path.name)
+            _add(rom, path)
+            rom.closedir()
+        else:
+            rom.mkfile(path.name, path.read_bytes())
 
 
 def compile_file(path: Path, out: Path, shown: str) -> None:

@@ -6,9 +6,9 @@ try:
     import sys
 
     sys.path[:] = (".frozen", "/lib")  # never '': the root of the file system is not a place for modules
-    import gatehouse
+    from gatehouse import memory
 
-    gatehouse.settle()
+    memory.settle()
     from gatehouse import slots
 
     slots.boot()

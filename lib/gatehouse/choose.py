@@ -25,10 +25,10 @@ def choose(boot):
     if way == "rebuild":
         way = _rebuild(boot)
     if way == "trial":
-        error = _verifies(boot, boot.record.trial)
-        if error:
-            print("gatehouse: trial:", error)
-            boot.record.fail_trial(error.reason)
+        why = _verifies(boot, boot.record.trial)
+        if why:
+            print("gatehouse: trial:", why)
+            boot.record.fail_trial(why.reason)
             boot.record.save()
             way = "active" if boot.record.active else "recovery"
     if way == "active":

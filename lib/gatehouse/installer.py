@@ -6,7 +6,8 @@ import os
 
 from micropython import const
 
-from gatehouse import Refused, record, unload
+from gatehouse import Refused, record
+from gatehouse.memory import unload
 
 _DAY_S = const(86400)  # how far beyond the clock a sequence number (its signing time) may be
 _CHUNK = const(1024)  # bytes read and written at once

@@ -8,7 +8,7 @@ import time
 import machine
 from micropython import const
 
-from gatehouse import Refused, cbor, record, store, unload
+from gatehouse import Refused, cbor, record, store
 
 _WATCHDOG_MS = const(60000)  # until the configuration is known: over the verification of the largest slot
 
@@ -112,7 +112,7 @@ def boot():
     """What boot.py does: arm the watchdog, choose a release and verify it. The result is `current`."""
     global current
     current = Boot()
-    from gatehouse import choose
+    from gatehouse import choose, memory
 
     try:
         choose.choose(current)
@@ -121,7 +121,7 @@ def boot():
         current.failure = error
     current.begin()
     del choose
-    unload()
+    memory.unload()
     gc.collect()
     print("gatehouse: boot", current.boot_count, current.mode, (current.release and current.release.version) or "")
     return current

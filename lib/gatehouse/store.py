@@ -30,7 +30,7 @@ class Store:
 
     def __init__(self):
         self._nvs = esp32.NVS("gatehouse")
-        self._buffer = memoryview(bytearray(_MAX_BLOB))  # for life: a piece of this size is hard to find later
+        self._buffer = bytearray(_MAX_BLOB)  # for life: a piece of this size is hard to find later
 
     def blob(self, key):
         """The bytes under `key` (at most 15 characters), or None when there are none."""
@@ -40,7 +40,7 @@ class Store:
             if error.errno in (_NOT_FOUND, errno.ENOENT):
                 return None
             raise
-        return bytes(self._buffer[:size])
+        return bytes(memoryview(self._buffer)[:size])
 
     def put(self, key, data):
         """Write `data` under `key`, unless that is what stands there: flash is not worn for nothing."""

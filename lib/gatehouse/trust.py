@@ -28,6 +28,10 @@ class Trust:
     Without methods, so that this module can be unloaded while the store lives on.
     """
 
+    version = 0
+    keys = required = keep = tls = ()
+    dev = False
+
 
 class Key:
     """A public key and what it may sign. `alg` is fixed here, so that nobody who sends a signature can choose it."""

@@ -4,11 +4,12 @@ import asyncio
 import hashlib
 import io
 import os
+from binascii import unhexlify
 
 import fake_chip as chip
 from fake_device import MemoryPack
 from gatehouse import Refused, cbor, tree, unpack
-from harness import raises
+from harness import cases, raises
 
 HEAP = "8M"  # the flash is in RAM here
 
@@ -146,3 +147,16 @@ def test_room_for_the_boot_record_stays():
         else:
             fill(data, bodies=body)
             assert chip.tree_of("/slots/a")["a"] == body
+
+
+def test_body_ends_where_the_signed_file_ends():
+    for name, reason in (("honest", None), ("longer", "size"), ("unended", "size")):
+        chip.install()
+        case = cases("deflated")[name]
+        data, size = unhexlify(case["pack"]), case["size"]
+        head, body = data[4 : 4 + size], data[4 + size :]
+        if reason:
+            with raises(Refused, reason):
+                fill(head, bodies=body)
+        else:
+            fill(head, bodies=body)

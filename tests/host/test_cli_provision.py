@@ -371,7 +371,12 @@ def test_a_real_board_asks_at_a_terminal_only(tmp_path, monkeypatch):
     terminal = types.SimpleNamespace(stdin=types.SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr(provision, "sys", terminal)
     asked = []
-    monkeypatch.setattr(provision.identity, "provision", lambda *arguments: asked.append(arguments[4]) or sys.exit(0))
+
+    def ask(*arguments: object) -> None:
+        asked.append(arguments[4])
+        sys.exit(0)
+
+    monkeypatch.setattr(provision.identity, "provision", ask)
     done = call(item, stdin="home\nlong enough\n")
     assert asked == [identity.Credentials("home", "long enough")]
     assert "Wi-Fi password" in done.err and "long enough" not in done.out + done.err

@@ -7,7 +7,7 @@ from gatehouse_tools import core
 
 CORE = Path(__file__).resolve().parents[2] / "lib" / "gatehouse"
 # Reasons that are chosen by a table or a variable rather than written beside the word Refused.
-INDIRECT = {"vendor", "class", "device", "expired", "slot", "condition", "full", "state", "digest"}
+INDIRECT = {"vendor", "class", "device", "expired", "slot", "condition", "full", "state", "digest", "memory"}
 
 
 def test_reasons_are_known_and_used() -> None:

@@ -112,15 +112,17 @@ BASE = (
     Step("micropython", "looking for MicroPython", (), (BIN / "micropython").exists, link_micropython),
     Step("umqtt", "fetching umqtt.simple", (), lambda: umqtt_sdist.ready(BUILD / "umqtt"), fetch_umqtt),
 )
+PYTEST = locked("test", "installing pytest", "pytest")
 STEPS = {
     "demo": BASE,
     "test": (
         *BASE,
-        locked("test", "installing pytest", "pytest"),
+        PYTEST,
         Step("mosquitto", "looking for Mosquitto; apt installs it for root", (), mosquitto.present, mosquitto.install),
     ),
     "lint": (
         *BASE,
+        PYTEST,  # the tests are type-checked too
         locked("lint", "installing ruff and mypy", "mypy"),
         Step(
             "typings",

@@ -1,0 +1,50 @@
+"""Which modules are in memory when: a small heap does not hold the whole core at once."""
+
+import gc
+import sys
+
+from micropython import const
+
+# Modules that are needed at boot or during an update only, and those that are needed all the time.
+_PASSING = (
+    "choose",
+    "config",
+    "trust",
+    "suit",
+    "suit_commands",
+    "es256",
+    "tree",
+    "unpack",
+    "source",
+    "connection",
+    "uri",
+)
+_STAYING = ("slots", "status", "installer", "link", "wifi")
+
+
+_THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
+_PACKAGE = "gatehouse"
+
+
+def unload(*names):
+    """Forget core modules that are not needed for now, all passing ones by default. They load again on demand."""
+    package = sys.modules[_PACKAGE]
+    for name in names or _PASSING:
+        sys.modules.pop(_PACKAGE + "." + name, None)
+        if hasattr(package, name):
+            delattr(package, name)
+
+
+def settle():
+    """Load all modules once, in an order that keeps the heap in one piece. To be called before anything else.
+
+    MicroPython never gives back the memory of a name that it has seen. If a module that comes and goes brought its
+    names late, they would lie scattered in the memory that it leaves, and soon no kilobyte would be found in one piece.
+    """
+    gc.threshold(_THRESHOLD)
+    for name in _PASSING:
+        __import__(_PACKAGE + "." + name)
+    unload()
+    gc.collect()
+    for name in _STAYING:
+        __import__(_PACKAGE + "." + name)

@@ -44,7 +44,16 @@ def test_sound_bytes_that_are_no_record():
 
     from gatehouse import cbor
 
-    for fields in ([], {}, {1: None}, {1: None, 2: None, 3: 0, 4: 0, 5: {}}, {1: [1], 2: None}, {1: 7, 2: None}, 7, None):
+    for fields in (
+        [],
+        {},
+        {1: None},
+        {1: None, 2: None, 3: 0, 4: 0, 5: {}},
+        {1: [1], 2: None},
+        {1: 7, 2: None},
+        7,
+        None,
+    ):
         body = cbor.dumps(fields)
         with raises(ValueError):
             record.Record(crc32(body).to_bytes(4, "big") + body)

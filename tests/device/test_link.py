@@ -144,6 +144,36 @@ def test_each_failure_has_its_kind_and_ends_the_session():
         assert kept(link) == [b"1"]
 
 
+async def test_a_session_that_cannot_be_opened_is_closed():
+    link = make(connected=False)
+    from gatehouse import link as module
+
+    class Client(Session):
+        made = []
+
+        def __init__(self, *arguments):
+            super().__init__()
+            Client.made.append(self)
+
+        def set_last_will(self, *arguments):
+            pass
+
+        set_callback = set_last_will
+
+        def open(self):
+            raise OSError(110)
+
+    async def dial(host, port, limit_ms):
+        return "socket"
+
+    module.dial = dial
+    module.mqtt.Client = Client
+    with raises(OSError):
+        await link._open()
+    assert [client.closed for client in Client.made] == [True]
+    assert not link.connected
+
+
 def test_a_mistake_of_the_program_is_not_taken_for_a_failure_of_the_network():
     link = make()
     link._client.error = KeyError("x")

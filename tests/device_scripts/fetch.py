@@ -1,7 +1,7 @@
 """Runs inside MicroPython beside a server: fetch as the first line of stdin says (JSON), print what came of it (JSON).
 
 The job is {uri, base, limits, steps}; a step is ["open", start, end], ["read", n], ["all"], ["skip", n], ["busy", ms],
-["cancelled"] or ["close"]. Data is told by its length and SHA-256.
+["mark"], ["cancelled"] or ["close"]. Data is told by its length and SHA-256.
 """
 
 import asyncio
@@ -62,6 +62,8 @@ async def main():
                 await asyncio.sleep_ms(step[1])
             elif step[0] == "close":
                 await pack.close()
+            elif step[0] == "mark":
+                result["ticks"] = 0
             elif step[0] == "cancelled":
                 # Somebody else's cancellation while the server is silent must arrive as such, not as a refusal.
                 task = asyncio.create_task(pack.readinto(view))

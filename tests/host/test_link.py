@@ -309,8 +309,9 @@ def misbehaving(umqtt, case, limits=HASTY, **more):
     with RawBroker(serve) as server, session(umqtt, server.port, limits=limits, **more) as link:
         state = until(link, connected=True, failed=1)
         assert len(server.peers) == 2
-        # The event loop is never held up for longer than an exchange may take.
+        # The event loop is never held up for longer than an exchange may take, and no half message is delivered.
         assert state["slowest"] < 1500
+        assert not [event for event in link.seen if event[0] == "message"]
     return state
 
 
@@ -370,15 +371,17 @@ CASES = {
     "256 MB with a topic": ("protocol", in_session(message(OFFER, b"", length=268435455))),
     "2 MB": ("protocol", in_session(message(OFFER, b"", length=2 << 20))),
     "length of five bytes": ("protocol", in_session(b"\x30\xff\xff\xff\xff\x01")),
+    "small length that goes on": ("protocol", in_session(b"\x30\x85\x80\x80\x80\0\x01abc")),
     "unending length": ("protocol", in_session(b"\x30" + b"\x80" * 100)),
     "more announced than sent": ("timeout", in_session(message(OFFER, b"x", length=5000))),
     "topic beyond the packet": ("protocol", in_session(b"\x30\x04\xff\xffab")),
     "no topic": ("protocol", in_session(b"\x30\x03\0\0x")),
     "empty PUBLISH": ("protocol", in_session(b"\x30\0")),
     "QoS 1 without packet id": ("protocol", in_session(b"\x32\x03\0\x01a")),
-    "QoS 2": ("protocol", in_session(b"\x34\x06\0\x01a\0\x01x")),
-    "QoS 3": ("protocol", in_session(b"\x36\x06\0\x01a\0\x01x")),
+    "QoS 2": ("protocol", in_session(b"\x34\x0a\0\x01a\0\x01xxxxx")),
+    "QoS 3": ("protocol", in_session(b"\x36\x0a\0\x01a\0\x01xxxxx")),
     "CONNECT": ("protocol", in_session(b"\x10\0")),
+    "CONNECT like a message": ("protocol", in_session(b"\x10\x04\0\x01ab")),
     "PUBACK of nothing": ("protocol", in_session(b"\x40\x02\0\x01")),
     "PINGRESP with a body": ("protocol", in_session(b"\xd0\x01x")),
     "garbage": ("protocol", in_session(b"HTTP/1.1 400 Bad Request\r\n\r\n")),

@@ -73,10 +73,11 @@ def test_whole_file_skips_and_a_range_left_unread(packs):
 
 
 def test_others_run_during_a_fast_transfer(packs):
-    (packs.directory / "large").write_bytes(bytes(400000))
-    result = fetch(packs.url + "large", ["open", 0, 400000], ["all"])
-    assert result["length"] == 400000
-    assert result["ticks"] >= 20  # every eighth read of 1 KB at least, and 400 of them
+    (packs.directory / "large").write_bytes(bytes(40000))
+    # All of it has arrived before it is read, so no read has to wait.
+    result = fetch(packs.url + "large", ["open", 0, 40000], ["busy", 100], ["mark"], ["all"])
+    assert result["length"] == 40000
+    assert result["ticks"] >= 3  # after every eighth read of 1 KB
 
 
 def test_memory_does_not_grow_with_the_payload(packs):
@@ -199,9 +200,10 @@ def test_redirect_to_nowhere(location, reason):
 OK = "HTTP/1.1 206 OK\r\n"
 RANGE = "Content-Range: bytes 0-19999/20000\r\n"
 LENGTH = "Content-Length: 20000\r\n"
+CHUNKS = b"4E20\r\n" + PAYLOAD + b"\r\n0\r\n\r\n"
 LIES = {
     "honest": (None, OK + RANGE + LENGTH + "\r\n", PAYLOAD),
-    "honest, in chunks": (None, OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n4E20\r\n", PAYLOAD + b"\r\n0\r\n\r\n"),
+    "honest, in chunks": (None, OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n", CHUNKS),
     "other range": ("http", OK + "Content-Range: bytes 1-20000/20001\r\n" + LENGTH + "\r\n", PAYLOAD),
     "other unit": ("http", OK + "Content-Range: lines 0-19999/20000\r\n" + LENGTH + "\r\n", PAYLOAD),
     "range without range": ("http", OK + LENGTH + "\r\n", PAYLOAD),
@@ -216,14 +218,19 @@ LIES = {
     "negative length": ("http", OK + RANGE + "Content-Length: -1\r\n\r\n", PAYLOAD),
     "length with underscore": ("http", OK + RANGE + "Content-Length: 2_0000\r\n\r\n", PAYLOAD),
     "huge length": ("http", OK + RANGE + "Content-Length: " + "9" * 400 + "\r\n\r\n", PAYLOAD),
-    "length and chunks": ("http", OK + RANGE + LENGTH + "Transfer-Encoding: chunked\r\n\r\n", PAYLOAD),
-    "unknown coding": ("http", OK + RANGE + "Transfer-Encoding: gzip, chunked\r\n\r\n", PAYLOAD),
+    "length and chunks": ("http", OK + RANGE + LENGTH + "Transfer-Encoding: chunked\r\n\r\n", CHUNKS),
+    "unknown coding": ("http", OK + RANGE + "Transfer-Encoding: gzip, chunked\r\n\r\n", CHUNKS),
     "compressed": ("http", OK + RANGE + LENGTH + "Content-Encoding: gzip\r\n\r\n", PAYLOAD),
     "chunk length garbage": ("http", OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n0x10\r\n", PAYLOAD),
     "chunk length negative": ("http", OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n-5\r\n", PAYLOAD),
     "chunk length empty": ("http", OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n\r\n", PAYLOAD),
     "chunk length huge": ("http", OK + RANGE + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFF\r\n", PAYLOAD),
     "chunk without its end": ("http", OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n5\r\n", PAYLOAD),
+    "chunk with something behind it": (
+        "http",
+        OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n5\r\n",
+        PAYLOAD[:5] + b"more\r\n4E1B\r\n" + PAYLOAD[5:] + b"\r\n0\r\n\r\n",
+    ),
     "chunks end early": (
         "size",
         OK + RANGE + "Transfer-Encoding: chunked\r\n\r\n5\r\n",
@@ -259,6 +266,14 @@ def test_lies(name):
     assert result["reason"] == reason, result
     if not reason:
         check(result, (0, 20000))
+
+
+def test_a_part_where_the_whole_was_asked_for():
+    def case(peer):
+        peer.request()
+        peer.partial(0, len(PAYLOAD))
+
+    assert against(case, ["open", 0, None], ["all"])["reason"] == "http"
 
 
 # Servers that take all the time in the world, or all the bytes.
@@ -343,9 +358,12 @@ def test_the_same_trickle_is_taken_where_the_least_rate_allows_it():
 
 
 def test_a_busy_caller_is_not_held_against_the_server(packs):
-    check(
-        fetch(packs.url + "a.pack", ["open", 0, 20000], ["read", 5], ["busy", 300], ["all"], limits=HASTY), (0, 20000)
-    )
+    steps = [["open", 0, 20000], ["read", 5], ["busy", 300], ["all"]]
+    check(fetch(packs.url + "a.pack", *steps, limits=HASTY), (0, 20000))
+    # Nor does it blind the guard to a stall afterwards.
+    with WebServer(stalls) as server:
+        job = {"uri": f"http://127.0.0.1:{server.port}/", "base": "", "limits": HASTY, "steps": steps}
+        assert device.run("fetch.py", job, timeout=10)["reason"] == "timeout"
 
 
 def test_cancelled_from_outside_while_waiting():

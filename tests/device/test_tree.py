@@ -37,7 +37,8 @@ def read(data):
 def test_path_traversal_and_its_honest_twins():
     for good in ("app.mpy", "access/policy.mpy", "a/b/c/d.mpy", "data-1_2.json", "x" * 64):
         tree.check_path(good)
-    bad = '"" /app ../app.mpy a/../b.mpy a//b a/ ./a .hidden a/.b a\\b caf\u00e9 a\x00b a/b/c/d/e C:x manifest.suit index.new'
+    bad = '"" /app ../app.mpy a/../b.mpy a//b a/ ./a .hidden '
+    bad += "a/.b a\\b caf\u00e9 a\x00b a/b/c/d/e C:x manifest.suit index.new"
     for path in bad.replace('""', "").split(" ") + ["a b", "x" * 65, "index.cbor", "a.new"]:
         refused("path", tree.check_path, path)
 

@@ -66,8 +66,8 @@ class Stage:
         root = self.folder / "product"
         self.gatehouse("init", str(root), "--name", "demo", "--domain", "gatehouse.example")
         self.product = product.Product(root)
-        self._source = self.folder / "firmware"
-        shutil.copytree(core.source("firmware"), self._source, ignore=shutil.ignore_patterns("__pycache__"))
+        self.source = self.folder / "firmware"
+        shutil.copytree(core.source("firmware"), self.source, ignore=shutil.ignore_patterns("__pycache__"))
         self.release("1.0.0", "what the device leaves the factory with")
         self.house = self._stack.enter_context(House(self.product, broker=self._broker))
         self.gatehouse(
@@ -104,18 +104,18 @@ class Stage:
     def release(self, version: str, description: str, extra: bool = False, crash: bool = False) -> Path:
         """Build and sign a release of the application; `extra` adds files to fetch, `crash` makes it fail at start."""
         note = {"version": version, "note": description}
-        (self._source / "release.json").write_text(json.dumps(note) + "\n")
-        application = self._source / "app.py"
+        (self.source / "release.json").write_text(json.dumps(note) + "\n")
+        application = self.source / "app.py"
         honest = application.read_text()
         if extra:
             noise = random.Random(8259)  # noqa: S311 bytes that do not deflate, the same at each run
-            (self._source / "tables").mkdir(exist_ok=True)
+            (self.source / "tables").mkdir(exist_ok=True)
             for number in range(_EXTRA_FILES):
-                (self._source / "tables" / f"table{number:02}.bin").write_bytes(noise.randbytes(_EXTRA_SIZE))
+                (self.source / "tables" / f"table{number:02}.bin").write_bytes(noise.randbytes(_EXTRA_SIZE))
         if crash:
             application.write_text(_CRASH)
         try:
-            self.gatehouse("release", "--version", version, "--source", str(self._source), "--description", description)
+            self.gatehouse("release", "--version", version, "--source", str(self.source), "--description", description)
         finally:
             application.write_text(honest)
         self.newest = self.product.root / "dist" / f"{self.product.name}-{version}.suit"

@@ -25,7 +25,7 @@ class Witness:
         self.on_report: Callable[[Report], None] = lambda report: None
         self._verifier = verifier
         self._changed = threading.Condition()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="gatehouse-demo")
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)  # a client id of its own: two must not share one
         self._client.tls_set(str(ca), str(cert), str(key))
         self._client.on_connect = self._connected
         self._client.on_message = self._message

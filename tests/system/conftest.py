@@ -1,0 +1,102 @@
+"""Whole simulated devices in a house of their own: a real Mosquitto, a real pack server, a real time server."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatehouse_tools import reports
+from gatehouse_tools.demo.stage import Stage
+from gatehouse_tools.demo.witness import Witness
+from gatehouse_tools.sim.board import Board
+
+ROOT = Path(__file__).resolve().parents[2]
+FAILED = ROOT / "failed"
+_numbers = itertools.count(1)
+
+
+class Device:
+    """One provisioned device, its board and its reports as a verifier sees them."""
+
+    def __init__(self, shop: Stage, folder: Path, seed: int, heap: str = "80wK", *options: str) -> None:
+        self.shop = shop
+        self.id = f"gh-test-{next(_numbers)}"
+        shop.gatehouse(
+            *("provision", "--id", self.id, "--slot-release", str(shop.envelopes["1.0.0"])),
+            *("--broker", shop.house.broker_address, "--base-url", shop.house.url, "--ntp", shop.house.ntp_address),
+            *("--report-seconds", "5", "--sensor-seconds", "1", "--watchdog-ms", "5000", "--trial-seconds", "15"),
+            *options,
+        )
+        devices = shop.product.root / "devices"
+        self.image = devices / self.id / "flash.bin"
+        self.log = folder / "uart.log"
+        self.board = Board(self.image, heap=heap, log=self.log, seed=seed)
+        ca = shop.product.root / "ca"
+        verifier = reports.Verifier(reports.known_devices(devices))
+        credentials = (ca / "ca.pem", ca / "host.pem", ca / "host-key.pem")
+        self.witness = Witness(self.id, verifier, *credentials, "localhost", shop.house.broker.port)
+
+    def publish(self, envelope: Path) -> None:
+        """Offer an envelope, an attack too."""
+        broker = self.shop.house.broker_address
+        self.shop.gatehouse("publish", str(envelope), "--device", self.id, "--broker", broker, "--force")
+
+    def runs(self, version: str, within: float = 30, since: int = 0, mode: str = "active") -> reports.Report:
+        """The first verified report after `since` of this version in this mode; fails when none comes."""
+        report = self.witness.wait(
+            since, lambda claims: claims.get("version") == version and claims["mode"] == mode, within
+        )
+        assert report, f"no report of {version} {mode}: {self.log.read_text()[-3000:]}"
+        return report
+
+    def tells(self, state: str, reason: str | None, within: float = 30, since: int = 0) -> reports.Report:
+        """The first verified report after `since` of this update state and reason."""
+
+        def wanted(claims: dict) -> bool:
+            update = claims.get("update", {})
+            return update.get("state") == state and update.get("reason") == reason
+
+        report = self.witness.wait(since, wanted, within)
+        last = [item.claims.get("update") for item in self.witness.history]
+        assert report, f"no report of {state}({reason}), but {last}: {self.log.read_text()[-3000:]}"
+        return report
+
+    def close(self) -> None:
+        """End all that belongs to it."""
+        self.witness.close()
+        self.board.close()
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A product with the release 1.0.0 and its house, for all system tests."""
+    folder = tmp_path_factory.mktemp("shop")
+    with Stage(folder / "stage", "mosquitto", lambda _: None, lambda _: None) as stage:
+        yield stage
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    device = getattr(item, "funcargs", {}).get("device")
+    if report.when == "call" and report.failed and device:
+        folder = FAILED / item.name.replace("/", "_")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        device.board.power_off()
+        shutil.copyfile(device.image, folder / "flash.bin")
+        shutil.copyfile(device.log, folder / "uart.log")
+        report.sections.append(("device", f"flash image and log are kept in {folder.relative_to(ROOT)}"))
+
+
+@pytest.fixture
+def device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
+    """A new device with release 1.0.0, without power. Its flash image is kept when the test fails."""
+    made = Device(shop, tmp_path, seed)
+    yield made
+    made.close()

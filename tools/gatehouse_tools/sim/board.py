@@ -196,7 +196,7 @@ class Board:
         return self._bench.get(_OPERATIONS)
 
     def wait(self, predicate: Callable[[Board], Any], timeout: float) -> Any:
-        """The first true result of `predicate(board)`, asked after each line and event.
+        """The first true result of `predicate(board)`, asked after each line and event; it must only look.
 
         BoardStopped after `timeout` seconds, and at once when the board can do nothing more.
         """

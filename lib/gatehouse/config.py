@@ -19,7 +19,7 @@ _FIELDS = {
     8: ("report_s", 5, 86400, 300),
     9: ("sensor_s", 1, 86400, 60),
     10: ("trial_s", 5, 3600, 300),  # a trial that takes longer than an hour to show its health has none
-    11: ("watchdog_ms", 5000, 120000, 30000),  # over the longest blocking step, a TLS handshake on a slow network
+    11: ("watchdog_ms", 12000, 120000, 30000),  # over the longest blocking step, the 10 s of mqtt.Client.CONNECT_MS
     12: ("keepalive_s", 5, 600, 60),
 }
 

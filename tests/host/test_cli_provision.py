@@ -183,7 +183,7 @@ def test_settings_from_the_call_and_from_the_product(item, tmp_path):
     done = call(
         item, "--id", "gh-set", "--broker", "10.0.0.5:1883", "--base-url", "http://10.0.0.6/packs",
         "--ntp", "10.0.0.7:1123",
-        "--report-seconds", "30", "--sensor-seconds", "5", "--watchdog-ms", "6000", "--keepalive-seconds", "20",
+        "--report-seconds", "30", "--sensor-seconds", "5", "--watchdog-ms", "16000", "--keepalive-seconds", "20",
         "--credentials", credentials,
     )  # fmt: skip
     assert done.code == 0, done.err

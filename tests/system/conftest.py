@@ -28,7 +28,7 @@ class Device:
         shop.gatehouse(
             *("provision", "--id", self.id, "--slot-release", str(shop.envelopes["1.0.0"])),
             *("--broker", shop.house.broker_address, "--base-url", shop.house.url, "--ntp", shop.house.ntp_address),
-            *("--report-seconds", "5", "--sensor-seconds", "1", "--watchdog-ms", "5000", "--trial-seconds", "15"),
+            *("--report-seconds", "5", "--sensor-seconds", "1", "--watchdog-ms", "12000", "--trial-seconds", "15"),
             *options,
         )
         devices = shop.product.root / "devices"

@@ -180,7 +180,7 @@ def test_release_that_hangs_is_ended_by_the_watchdog(shop: Stage, device: Device
     device.board.power_on()
     device.runs("1.0.0")
     device.publish(envelope)
-    report = device.tells("rolled-back", "health", within=60)
+    report = device.tells("rolled-back", "health", within=90)
     assert report.claims["version"] == "1.0.0"
     assert [event.kind for event in device.board.events].count("wdt-reset") == 3
 

@@ -51,7 +51,7 @@ def command(once: bool, folder: Path, broker: str, svg: Path | None) -> None:
         teller.say(f"device: {stage.board.image.parent.name}, simulated, from {stage.board.image.name}")
         for number, scene in enumerate(scenes.SCENES, 1):
             teller.scene(number, len(scenes.SCENES), scene.__doc__ or "")
-            verdicts.append(scene(stage))
+            verdicts.append(scenes.play(scene, stage))
             teller.verdict(verdicts[-1])
         teller.table(verdicts)
         if svg:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import keys, suit
+from ..errors import GatehouseError
 from . import attacks
 
 if TYPE_CHECKING:
@@ -176,6 +177,17 @@ def bad_release(stage: Stage) -> Verdict:
         ),
         UPDATE,
     )
+
+
+def play(scene: Callable[[Stage], Verdict], stage: Stage) -> Verdict:
+    """The verdict of a scene. One that cannot be played to its end is a wrong one, and the next scene follows."""
+    try:
+        return scene(stage)
+    except GatehouseError as error:
+        if not stage.board.running:
+            stage.board.power_on()
+        name = scene.__name__.replace("_", " ")
+        return Verdict(name, "a scene that can be played", str(error), False)
 
 
 SCENES = (birth, good_update, tampered_pack, stranger, other_board, older, power_cut, bad_release)

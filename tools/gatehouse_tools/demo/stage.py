@@ -73,7 +73,7 @@ class Stage:
         self.gatehouse(
             *("provision", "--id", DEVICE, "--broker", self.house.broker_address, "--base-url", self.house.url),
             *("--ntp", self.house.ntp_address, "--trial-seconds", str(TRIAL_S), "--report-seconds", "5"),
-            *("--sensor-seconds", "2", "--watchdog-ms", "8000"),
+            *("--sensor-seconds", "2", "--watchdog-ms", "12000"),
         )
         folder = root / "devices" / DEVICE
         self.board = self._stack.enter_context(

@@ -191,7 +191,7 @@ def test_settings_from_the_call_and_from_the_product(item, tmp_path):
     fields = cbor2.loads(suit.parse(files["/state/config-1.suit"]).payloads["#config"])
     assert fields == {
         1: "10.0.0.5", 2: 1883, 4: "http://10.0.0.6/packs/", 5: "10.0.0.7", 6: 1123, 7: ["all"],
-        8: 30, 9: 5, 11: 6000, 12: 20,
+        8: 30, 9: 5, 11: 16000, 12: 20,
     }  # fmt: skip
     assert cbor2.loads(values["wifi"]) == ["Halle 3", "correct horse"]
     assert cbor2.loads(values["broker"]) == ["u", "p"]

@@ -63,6 +63,11 @@ def stranger(shop: Stage, honest: Path) -> Path:
     return attacks.resign(honest, keys.generate(), honest.with_name("stranger.suit"))
 
 
+def impostor(shop: Stage, honest: Path) -> Path:
+    signer = attacks.impostor(shop.product.signer("release"))
+    return attacks.resign(honest, signer, honest.with_name("impostor.suit"))
+
+
 def other_board(shop: Stage, honest: Path) -> Path:
     product = shop.product
     cls = suit.class_uuid(product.domain, "OTHER").bytes
@@ -90,7 +95,14 @@ def flipped(shop: Stage, honest: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("attack", "reason"),
-    [(stranger, "key"), (other_board, "class"), (other_vendor, "vendor"), (no_right, "right"), (flipped, "signature")],
+    [
+        (stranger, "key"),
+        (impostor, "signature"),
+        (other_board, "class"),
+        (other_vendor, "vendor"),
+        (no_right, "right"),
+        (flipped, "signature"),
+    ],
 )
 def test_forged_manifest_is_refused_and_the_honest_one_taken(
     shop: Stage, device: Device, attack: Callable[[Stage, Path], Path], reason: str
@@ -99,7 +111,6 @@ def test_forged_manifest_is_refused_and_the_honest_one_taken(
     evil = attack(shop, honest)
     device.board.power_on()
     device.runs("1.0.0")
-    shop.house.broker  # noqa: B018 the same broker carries both
     publish_raw(shop, device, evil)
     report = device.tells("refused", reason)
     assert (report.claims["version"], report.claims["mode"]) == ("1.0.0", "active")

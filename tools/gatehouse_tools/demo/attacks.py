@@ -27,6 +27,13 @@ def resign(envelope: Path, signer: keys.Signer, target: Path) -> Path:
     return _wrap(envelope, target, signer)
 
 
+def impostor(known: keys.Signer) -> keys.Signer:
+    """A new key that goes by the key id of a known one."""
+    signer = keys.generate()
+    signer.kid = known.kid
+    return signer
+
+
 def for_board(envelope: Path, signer: keys.Signer, vendor_id: bytes, class_id: bytes, target: Path) -> Path:
     """The same application for another board, rightly signed and one sequence number on: only the class is wrong."""
     found = suit.parse(envelope.read_bytes())

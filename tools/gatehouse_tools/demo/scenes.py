@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import keys, suit
+from .. import suit
 from ..errors import GatehouseError
 from . import attacks
 
@@ -82,6 +82,8 @@ def _confirmed(version: str) -> Callable[[Claims], Any]:
 
 def _refused(stage: Stage, tried: str, envelope: Path, reason: str) -> Verdict:
     """Publish an attack and wait until the device says that it refused just this, and still runs what it ran."""
+    if not stage.witness.history:
+        raise GatehouseError("the device has not sent one report that could be verified", "state")
     running = stage.witness.history[-1].claims.get("version")
     digest = suit.parse(envelope.read_bytes()).digest.hex()
     since = stage.witness.mark()
@@ -119,10 +121,11 @@ def tampered_pack(stage: Stage) -> Verdict:
 
 
 def stranger(stage: Stage) -> Verdict:
-    """The same manifest, signed by a key that this device does not know."""
+    """A good manifest, signed by a stranger who goes by the vendor's key id."""
     honest = stage.release("1.2.1", "signed again by a stranger")
-    evil = attacks.resign(honest, keys.generate(), honest.with_name("stranger.suit"))
-    return _refused(stage, "manifest signed by a stranger's key", evil, "key")
+    signer = attacks.impostor(stage.product.signer("release"))
+    evil = attacks.resign(honest, signer, honest.with_name("stranger.suit"))
+    return _refused(stage, "manifest signed by a stranger's key", evil, "signature")
 
 
 def other_board(stage: Stage) -> Verdict:

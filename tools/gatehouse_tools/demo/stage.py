@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ class Stage:
 
     def gatehouse(self, *words: str) -> None:
         """Run one `gatehouse` command, as a user would. GatehouseError with its own line when it fails."""
-        self._command("gatehouse " + " ".join(words))
+        self._command("gatehouse " + shlex.join(words).replace(f"{self.folder.parent}/", ""))
         where = ["--product", str(self.product.root)] if hasattr(self, "product") else []
         result = subprocess.run(
             [sys.executable, "-m", "gatehouse_tools", *words, *where],

@@ -70,7 +70,8 @@ class Installer:
         # Refusals are remembered by all bytes of the envelope: one with a bad signature shares its manifest, and so
         # its digest, with the honest one.
         whole = hashlib.sha256(data).digest()
-        digest, sequence = b"", 0
+        digest = b""
+        self._sequence = 0  # of the manifest, once it is authenticated
         try:
             from gatehouse import suit
 
@@ -89,19 +90,18 @@ class Installer:
             manifest = self._authenticate(envelope)
             del envelope, suit
             unload("es256", "trust", "suit")
-            sequence = manifest.sequence
             await self._install(manifest, data)
             return True
         except Refused as error:
-            self._refuse(error.reason, error.detail, digest, sequence, whole)
+            self._refuse(error.reason, error.detail, digest, self._sequence, whole)
         except MemoryError:
             # No reason to stop the device: the same offer may find room later, and must not reset it again and again.
             unload()
             gc.collect()
-            self._refuse("memory", "the heap has no room for this update now", digest, sequence, whole)
+            self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
         except OSError as error:
             reason = "full" if error.errno == 28 else "state"
-            self._refuse(reason, "flash: %s" % error, digest, sequence, whole)
+            self._refuse(reason, "flash: %s" % error, digest, self._sequence, whole)
         finally:
             self._busy = False
             unload()
@@ -131,6 +131,7 @@ class Installer:
         boot = self._boot
         signers = envelope.authenticate(trust.keys(boot.trust))
         manifest = envelope.manifest()
+        self._sequence = manifest.sequence
         components = [trust.component_name(item) for item in manifest.components]
         for component in components:
             trust.check_right(boot.trust, component, signers)

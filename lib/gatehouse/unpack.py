@@ -41,7 +41,7 @@ async def fill(pack, root, active, digest, size, progress, buffer=None):
     queue = io.BytesIO(_STEP + _AHEAD)  # once, and before the heap is used by anything else
     at = 0  # position in the pack
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
-        at = await _fetch_index(pack, root, digest, size, buffer)
+        at = await _fetch_index(pack, root, digest, size, buffer, bool(active))
     plan, offsets = _plan(root, active, buffer)
     total = len(plan)
     done = sum(1 for step in plan if step == _HERE)
@@ -77,10 +77,12 @@ async def _read(pack, view):
         view = view[count:]
 
 
-async def _fetch_index(pack, root, digest, size, buffer):
+async def _fetch_index(pack, root, digest, size, buffer, alone):
+    """Returns where the open range stands: behind the index, or 0 when the index was asked for `alone`."""
     if size > tree.MAX_INDEX:
         raise Refused("size", "index of %d bytes" % size)
-    await pack.open(0)
+    # With a running slot to copy from, little of the rest may be needed; without one, all of it comes in one stream.
+    await pack.open(0, 4 + size if alone else None)
     await _read(pack, buffer[:4])
     if int.from_bytes(buffer[:4], "big") != size:
         raise Refused("size", "the pack's index is not %d bytes" % size)
@@ -96,7 +98,7 @@ async def _fetch_index(pack, root, digest, size, buffer):
     if hasher.digest() != digest:
         raise Refused("digest", "index of the pack")
     os.rename(root + "/index.new", root + "/index.cbor")
-    return 4 + size
+    return 0 if alone else 4 + size
 
 
 def _plan(root, active, buffer):

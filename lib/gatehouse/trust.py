@@ -29,7 +29,8 @@ class Trust:
     """
 
     version = 0
-    keys = required = keep = tls = ()
+    keys = keep = tls = []
+    required = {}
     dev = False
 
 

@@ -44,7 +44,7 @@ class Witness:
         client.subscribe(topics.topic("report", id=self.device), qos=1)
 
     def _message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        verdict = self._verifier.take(self.device, message.payload, message.retain)
+        verdict = self._verifier.take(self.device, bytes(message.payload), message.retain)
         if verdict is None:
             return
         with self._changed:

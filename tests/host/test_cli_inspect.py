@@ -93,8 +93,14 @@ def test_a_release_for_programs(item):
 
 
 def test_without_a_product_the_signature_is_not_checked_and_it_says_so(item, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    done = call(None, item.dist / "shop-1.0.0.suit")
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    monkeypatch.chdir(apart)
+    # Inside a product's folder the file leads to its product.
+    assert "signature not checked" not in call(None, item.dist / "shop-1.0.0.suit").out
+    for name in ("shop-1.0.0.suit", "shop-1.0.0.pack"):
+        (apart / name).write_bytes((item.dist / name).read_bytes())
+    done = call(None, apart / "shop-1.0.0.suit")
     assert done.code == 0
     assert "signature not checked: no product" in done.out
     assert "verified" not in done.out

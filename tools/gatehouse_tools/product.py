@@ -165,8 +165,11 @@ class Product:
         write(self.root / "releases.json", json_bytes({"releases": [*self.releases(), facts]}))
 
 
-def find(option: str | Path | None = None) -> Product:
-    """The product of --product, else of GATEHOUSE_PRODUCT, else of the nearest folder upwards. UsageError if none."""
+def find(option: str | Path | None = None, file: Path | None = None) -> Product:
+    """The product of --product, else of GATEHOUSE_PRODUCT, else of the nearest folder upwards from here or from `file`.
+
+    UsageError if there is none.
+    """
     named = option or os.environ.get(ENVIRONMENT)
     if named:
         root = Path(named)
@@ -175,7 +178,7 @@ def find(option: str | Path | None = None) -> Product:
             raise UsageError(f"{told}; make one: gatehouse init {root}")
         return Product(root.resolve())
     here = Path.cwd()
-    for root in (here, *here.parents):
+    for root in (here, *here.parents, *(file.resolve().parents if file else ())):
         if (root / FILE).is_file():
             return Product(root)
     raise UsageError(f"no {FILE} here or above {here}: give --product DIR, or make a product: gatehouse init DIR")

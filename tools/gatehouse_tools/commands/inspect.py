@@ -23,7 +23,7 @@ def command(file: Path, product_dir: str | None) -> int:
     $ gatehouse inspect dist/shop-1.0.0.suit
     """
     try:
-        item = product.find(product_dir)
+        item = product.find(product_dir, file)
     except UsageError:
         if product_dir:
             raise

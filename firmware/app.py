@@ -20,25 +20,25 @@ _SEQUENCE = const(2)
 
 
 class Offers:
-    """Offers that wait: the highest sequence number first, at most _OFFER_BYTES.
+    """Offers that wait: the highest sequence number first, the newest of each topic, at most _OFFER_BYTES.
 
     The number is what the envelope says, not yet authenticated. So it decides about the order and nothing else; a
     forged high one is refused in its turn, and what waits behind it comes next.
     """
 
     def __init__(self):
-        self._waiting = []  # (sequence number, envelope), highest first
+        self._waiting = []  # (sequence number, envelope, topic), highest first
         self.event = asyncio.Event()
 
     def __len__(self):
         return len(self._waiting)
 
-    def put(self, data):
-        """Keep an envelope (bytes), unless it waits already."""
-        entry = (_sequence(data), data)
-        if entry in self._waiting:
+    def put(self, data, topic=b""):
+        """Keep an envelope (bytes) in place of what waited from the same topic, as the broker does."""
+        self._waiting = [item for item in self._waiting if item[2] != topic or not topic]
+        if any(item[1] == data for item in self._waiting):
             return
-        self._waiting.append(entry)
+        self._waiting.append((_sequence(data), data, topic))
         self._waiting.sort(key=lambda item: -item[0])
         while sum(len(item[1]) for item in self._waiting) > _OFFER_BYTES:
             self._waiting.pop()
@@ -65,6 +65,7 @@ class Application:
     COALESCE_MS = 300  # changes that come together make one report
     GATHER_MS = 300  # the offers to the device and to its groups come in one burst at connect: the highest first
     PAUSE_MS = 500  # between offers, so that a flood of them does not stop the sensor
+    POLICY_MS = 30000  # between looks whether the policy still holds an update back
     FIRST_RETRY_MS = 15000  # of an offer that failed for want of network, space or time
 
     def __init__(self, boot):
@@ -73,13 +74,13 @@ class Application:
         self.offers = Offers()
         self.acknowledged = False  # a report reached the broker
         self.installer = installer.Installer(boot, self.changed.set)
-        self.link = link.for_device(boot, self.received, self.changed.set)
+        self.link = self.installer.link = link.for_device(boot, self.received, self.changed.set)
         self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor())
 
     def received(self, topic, payload):
         """A message of the link."""
         if topic.endswith(b"/offer") and payload:
-            self.offers.put(bytes(payload))
+            self.offers.put(bytes(payload), bytes(topic))
 
     async def main(self):
         """Run all services. Ends when one of them does, by its exception."""
@@ -142,16 +143,21 @@ class Application:
     async def update(self):
         """Give offers to the installer, one after the other; none while this release is itself on trial."""
         delay = self.FIRST_RETRY_MS
+        held = None  # the offer that the policy holds back
         while True:
-            await self.offers.event.wait()
+            await _wait(self.offers.event, self.POLICY_MS)
             self.offers.event.clear()
-            await asyncio.sleep_ms(self.GATHER_MS)
+            if held and self.installer.ready():
+                self.offers.put(held)
+            if self.offers:
+                await asyncio.sleep_ms(self.GATHER_MS)
             while self.offers and self.boot.mode != "trial":
                 data = self.offers.take()
                 before = self.installer.refused
                 if await self.installer.offer(data):
                     await self.leave()
                     return
+                held = data if self.installer.state["state"] in ("available", "downloaded") else held
                 if self.installer.refused is not before and self.installer.state["state"] == "failed":
                     # Not the offer's fault: the same one may do later, or another one meanwhile.
                     await _wait(self.offers.event, delay)

@@ -1,12 +1,10 @@
 """Which release runs in this boot, by the table "Record x boot" of docs/boot.md. Unloaded once that is known."""
 
-from micropython import const
+import os
+
+import machine
 
 from gatehouse import Refused, cbor, config, record, suit, tree, trust
-
-TRUST = "/state/trust.suit"
-CONFIG = "/state/config-%d.suit"
-FACTORY = const(1)  # the configuration generation that provisioning wrote
 
 
 def choose(boot):
@@ -25,16 +23,24 @@ def choose(boot):
     if way == "rebuild":
         way = _rebuild(boot)
     if way == "trial":
-        why = _verifies(boot, boot.record.trial)
+        why = _on_trial_partition(boot) or _configured(boot, boot.record.trial) or _verifies(boot, boot.record.trial)
         if why:
             print("gatehouse: trial:", why)
             boot.record.fail_trial(why.reason)
             boot.record.save()
             way = "active" if boot.record.active else "recovery"
+    if way != "trial":
+        if way == "active":
+            _on_active_partition(boot)
+        _configure(boot)
     if way == "active":
         way = _choose_active(boot)
     boot.mode = way
     boot.release = {"trial": boot.record.trial, "active": boot.record.active}.get(way)
+    if way == "active":
+        boot.pending = _take_offer()
+        if boot.pending:
+            boot.mode = "install"
 
 
 def check(boot, release):
@@ -48,33 +54,28 @@ def check(boot, release):
     envelope = suit.Envelope(data)
     if release.digest is not None and envelope.digest != release.digest:
         raise Refused("digest", "%s holds another release than the boot record names" % release.root)
-    signers = envelope.authenticate(trust.keys(boot.trust))
-    manifest = envelope.manifest()
-    if [trust.component_name(item) for item in manifest.components] != ["app"]:
-        raise Refused("component", "not an application")
-    trust.check_right(boot.trust, "app", signers)
+    manifest = trust.admitted(boot.trust, envelope, "app")
+    app = trust.names(manifest).index("app")
     if manifest.sequence < boot.record.floors[2].get("app", 0):
         raise Refused("sequence", "%d is below the boot floor" % manifest.sequence)
-    invoked = False
-    for section in ("validate", "load", "invoke"):
-        commands = manifest.run(section, boot)
-        answer = None
-        while True:
-            try:
-                command, _, parameters = commands.send(answer)
-            except StopIteration:
-                break
-            answer = True
-            if command == suit.IMAGE_MATCH:
+    invoked = []
+
+    def act(command, index, parameters):
+        if command == suit.IMAGE_MATCH:
+            # What else came with it is verified where it lies: a configuration below, an image by the bootloader.
+            if index == app:
                 release.name, release.version = tree.verify(
                     release.root, parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE], boot.feed
                 )
-            elif command == suit.INVOKE:
-                invoked = True
-            else:
-                raise Refused("unsupported", "command %d at boot" % command)
+        elif command == suit.INVOKE:
+            invoked.append(index)
+        else:
+            raise Refused("unsupported", "command %d at boot" % command)
+        return True
+
+    suit.drive(manifest, ("validate", "load", "invoke"), boot, act)
     manifest.complete()
-    if not invoked:
+    if app not in invoked:
         raise Refused("condition", "the manifest does not invoke the application")
     release.digest, release.sequence = manifest.digest, manifest.sequence
 
@@ -97,7 +98,7 @@ def _choose_active(boot):
     if not error:
         return "active"
     print("gatehouse: active:", error)
-    other = record.Release(["a" if active.slot == "b" else "b", None, 0, None, active.config])
+    other = record.Release(["a" if active.slot == "b" else "b", None, 0, active.partition, active.config])
     if not _verifies(boot, other) and other.digest not in boot.record.floors[4]:
         boot.record.fall_back(other, error.reason)
         boot.record.save()
@@ -109,8 +110,9 @@ def _choose_active(boot):
 def _rebuild(boot):
     """No usable record: only the confirmed release becomes active; another one gets a single try."""
     candidate = None
+    generation = _confirmed_config(boot)
     for slot in ("a", "b"):
-        release = record.Release([slot, None, 0, None, FACTORY])
+        release = record.Release([slot, None, 0, None, generation])
         error = _verifies(boot, release)
         if error:
             boot.failure = error
@@ -121,11 +123,49 @@ def _rebuild(boot):
         elif release.digest not in boot.record.floors[4]:
             candidate = release
     if candidate:
-        boot.record.start_trial(candidate)
+        boot.record.start_trial(candidate, record.Update(candidate.digest, candidate.sequence, ["app"]))
         boot.record.tries = 0  # this boot is its one try
         boot.record.save()
         return "trial"
     return "recovery"
+
+
+def _on_trial_partition(boot):
+    """Make sure that the trial's own image runs: None, or why the trial has failed. May restart the device."""
+    trial = boot.record.trial
+    if not trial.partition:
+        return None
+    from gatehouse import image
+
+    if image.running() == trial.partition:
+        return None
+    # The bootloader gave the image up at its first reset. After a power cut that says nothing about it: once more.
+    if boot.cause == machine.PWRON_RESET and boot.record.tries:
+        try:
+            image.switch(trial.partition)
+        except OSError as error:
+            return Refused("state", "partition %s: %s" % (trial.partition, error))
+        machine.reset()
+    return Refused("health", "the bootloader went back from %s" % trial.partition)
+
+
+def _on_active_partition(boot):
+    """Have the bootloader run the active release's image. May restart the device, but never twice for the same."""
+    partition = boot.record.active.partition
+    if not partition:
+        return
+    from gatehouse import image
+
+    if image.running() != partition:
+        if image.boot_label() != partition:
+            try:
+                image.switch(partition)
+                machine.reset()
+            except OSError as error:
+                print("gatehouse: partition", partition, error)
+        boot.failure = Refused("state", "the bootloader does not run %s" % partition)
+    else:
+        image.keep()
 
 
 def _reconcile(boot):
@@ -136,24 +176,90 @@ def _reconcile(boot):
 
 
 def _load_anchors(boot):
-    """Identity, trust anchors and configuration, each verified now."""
+    """Identity and trust anchors, verified now; NVS follows a rotation that a cut may have left half done."""
     boot.identity = boot.store.identity()
-    data = record.load(TRUST)
+    data = record.load(record.TRUST)
     if data is None:
         raise Refused("state", "no trust anchors: provision this device")
-    boot.trust = trust.open_store(data, boot.store.required("root"), boot)
-    running = boot.record.trial or boot.record.active
-    generation = running.config if running else FACTORY
+    envelope = suit.Envelope(data)
+    boot.trust = trust.open_store(envelope, boot.store.required("root"), boot)
+    boot.store.put("root", trust.root_digest(boot.trust))
+    floors = boot.record.floors
+    floor = floors[1].get("trust", (0, b""))
+    if boot.trust.version < floor[0]:
+        raise Refused("sequence", "trust anchors %d are below the floor %d" % (boot.trust.version, floor[0]))
+    if floor[0] != boot.trust.version:
+        floors[1]["trust"] = [boot.trust.version, envelope.digest]
+        boot.record.save()
+        boot.store.put("floors", cbor.dumps(floors))
+
+
+def _configured(boot, release):
+    """Load the configuration of a release on trial: None, or the Refused that says why the trial has failed."""
     try:
-        data = record.load(CONFIG % generation)
-        if data is None:
-            raise Refused("state", "no configuration %d" % generation)
-        envelope = suit.Envelope(data)
-        _, payload = trust.signed_payload(envelope, trust.keys(boot.trust), "config", boot, boot.trust)
-        boot.config = config.parse(payload)
+        _load_config(boot, release.config)
     except Refused as error:
-        boot.failure = error
-        boot.config = config.parse()
+        return error
+    return None
+
+
+def _configure(boot):
+    """The active configuration, else the last good one, else the factory's, else the defaults: a device must start."""
+    active = boot.record.active
+    generations = [active.config, boot.record.last] if active else [_confirmed_config(boot)]
+    for generation in generations + [record.FACTORY]:
+        try:
+            _load_config(boot, generation)
+            return
+        except Refused as error:
+            print("gatehouse: configuration", generation, error)
+            boot.failure = boot.failure or error
+    boot.config = config.parse()
+
+
+def _load_config(boot, generation):
+    data = record.load(record.CONFIG % generation)
+    if data is None:
+        raise Refused("state", "no configuration %d" % generation)
+    envelope = suit.Envelope(data)
+    if generation == record.FACTORY:
+        # The factory pinned it, so that it stays usable when the key that signed it is revoked.
+        pinned = boot.store.blob("factory")
+        if pinned is not None and pinned != envelope.digest:
+            raise Refused("digest", "not the factory's configuration")
+        keep = (pinned,)
+    else:
+        known = boot.record.configs.get(generation)
+        if known and known[1] != envelope.digest:
+            raise Refused("digest", "configuration %d is not the one that the boot record names" % generation)
+        keep = ()
+    manifest = trust.admitted(boot.trust, envelope, "config", keep)
+    if generation != record.FACTORY and manifest.sequence < boot.record.floors[2].get("config", 0):
+        raise Refused("sequence", "%d is below the boot floor" % manifest.sequence)
+    boot.config = config.parse(trust.payload(envelope, manifest, "config", boot))
+    boot.generation, boot.config_digest = generation, manifest.digest
+
+
+def _confirmed_config(boot):
+    """Without a record: the generation of the configuration whose digest NVS holds as confirmed, else the factory's."""
+    wanted = boot.record.floors[1].get("config", (0, b""))[1]
+    for name in os.listdir("/state"):
+        if name.startswith("config-") and name.endswith(".suit"):
+            data = record.load("/state/" + name)
+            try:
+                if data and suit.Envelope(data).digest == wanted:
+                    return int(name[len("config-") : -len(".suit")])
+            except (Refused, ValueError):
+                pass  # not a configuration of ours: it is not looked at again
+    return record.FACTORY
+
+
+def _take_offer():
+    """The envelope that the application left for the core alone, once: what comes of it, it is not tried again."""
+    data = record.load(record.OFFER)
+    if data is not None:
+        os.remove(record.OFFER)
+    return data
 
 
 def _record(nvs):

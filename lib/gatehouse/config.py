@@ -21,6 +21,11 @@ _FIELDS = {
     10: ("trial_s", 5, 3600, 300),  # a trial that takes longer than an hour to show its health has none
     11: ("watchdog_ms", 12000, 120000, 30000),  # over the longest blocking step, the 10 s of mqtt.Client.CONNECT_MS
     12: ("keepalive_s", 5, 600, 60),
+    13: ("updates", False, True, True),  # of the application and the firmware; a configuration can switch it on again
+    14: ("auto_download", False, True, True),
+    15: ("auto_install", False, True, True),
+    16: ("notify", False, True, True),  # whether an update that waits is told
+    17: ("window", 0, 1440, ()),  # [first minute of the UTC day, minutes] in which updates are installed; () for always
 }
 
 
@@ -61,6 +66,9 @@ def _check(name, value, least, most, default):
         good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
     elif isinstance(default, str):
         good = isinstance(value, str) and least <= len(value) <= most
+    elif name == "window":
+        good = isinstance(value, list) and len(value) in (0, 2) and all(type(item) is int for item in value)
+        good = good and (not value or (0 <= value[0] < most and 0 < value[1] <= most))
     else:
         good = isinstance(value, list) and len(value) <= most
         for item in value if good else ():

@@ -1,28 +1,31 @@
 """Manifest + source -> inactive slot -> trial. The steps and what a cut leaves at each are in docs/boot.md."""
 
+import asyncio
 import gc
 import hashlib
-import os
+import time
 
 from micropython import const
 
 from gatehouse import Refused, record
 from gatehouse.memory import unload
 
-_DAY_S = const(86400)  # how far beyond the clock a sequence number (its signing time) may be
 _CHUNK = const(1024)  # bytes read and written at once
-_MAX_REMEMBERED = const(8)  # refused envelopes that are not looked at again in this boot
+_MAX_REMEMBERED = const(8)  # offers that are not looked at again in this boot
+_BURST = const(8)  # signatures of refused offers that are checked at once,
+_REFILL_MS = const(5000)  # and how long it takes until one more is: a check takes a quarter of a second of a chip
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
-_PASSING = ("network", "timeout", "http", "full", "busy", "expired", "state", "clock", "memory")
+_PASSING = ("network", "timeout", "http", "tls", "full", "busy", "expired", "state", "clock", "memory", "disabled")
 
 
 class Installer:
     """Takes offers, one at a time. `state` is what reports show:
 
-    {"state": idle|downloading|installing|pending-reboot|trial|confirmed|rolled-back|refused|failed, "reason": code or
-    None, "detail": text, "digest": bytes, "sequence": int, "done": files, "total": files}. `refused` is the same map of
-    the last refusal, with "count". `on_change()` is called at every change of state and after each file.
+    {"state": idle|available|downloading|installing|downloaded|pending-reboot|trial|confirmed|rolled-back|refused|failed,
+    "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files, "total": files}. `refused`
+    is the same map of the last refusal, with "count". `on_change()` is called at every change of state and after each
+    file. `link` is the link.Link that packs may come over, once there is one.
     """
 
     def __init__(self, boot, on_change=None):
@@ -31,7 +34,12 @@ class Installer:
         self._busy = False
         # For life, like the buffer of the store: in a used heap a piece of this size is hard to find.
         self._buffer = memoryview(bytearray(_CHUNK))
-        self._remembered = {}  # SHA-256 of an envelope -> refusal map
+        self._remembered = {}  # SHA-256 of an envelope -> refusal map; an empty one for what is here already
+        self._budget = _BURST
+        self._budget_ms = time.ticks_ms()
+        self._held = None  # (step, components, manifest digest) that the policy holds back
+        self._approved = None  # (step, manifest digest)
+        self.link = None
         self.refused = None
         self.state = {
             "state": "idle",
@@ -73,12 +81,13 @@ class Installer:
         digest = b""
         self._sequence = 0  # of the manifest, once it is authenticated
         try:
+            known = self._remembered.get(whole)
+            if known is not None:
+                if known:
+                    known["count"] += 1
+                return False
             from gatehouse import suit
 
-            known = self._remembered.get(whole)
-            if known:
-                known["count"] += 1
-                return False
             envelope = suit.Envelope(data)
             digest = envelope.digest
             if self._boot.release and digest == self._boot.release.digest:
@@ -87,11 +96,21 @@ class Installer:
                 raise Refused("failed-before", "this release did not prove its health here")
             if self._boot.record.trial:
                 raise Refused("busy", "a release is on trial or waits for its trial")
-            manifest = self._authenticate(envelope)
-            del envelope, suit
-            unload("es256", "trust", "suit")
-            await self._install(manifest, data)
-            return True
+            await self._wait_for_budget()
+            try:
+                manifest, names = self._admit(envelope)
+            except Refused:
+                self._budget -= envelope.checks
+                raise
+            if not names:
+                self._remember(whole, {})
+                return False
+            if names == ["trust"]:
+                self._rotate(envelope, manifest, data)
+                return True
+            payloads = envelope.payloads()
+            envelope = None  # nothing may hold on to what is unloaded now
+            return await self._take(manifest, names, payloads, data)
         except Refused as error:
             self._refuse(error.reason, error.detail, digest, self._sequence, whole)
         except MemoryError:
@@ -108,92 +127,62 @@ class Installer:
             gc.collect()
         return False
 
-    def _refuse(self, reason, detail, digest, sequence, whole):
-        refusal = {"reason": reason, "detail": detail, "digest": digest, "sequence": sequence, "count": 1}
-        if self.refused and self.refused["digest"] == digest and self.refused["reason"] == reason:
-            refusal["count"] += self.refused["count"]
-        self.refused = refusal
-        if reason not in _PASSING:
-            if len(self._remembered) >= _MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[whole] = refusal
-        if self._boot.record.trial or (reason == "failed-before" and self.state["digest"] == digest):
-            if self._on_change:
-                self._on_change()  # the trial's own state goes on; so does the story of how this release failed
-        else:
-            state = "failed" if reason in _PASSING else "refused"
-            self._set(state, reason=reason, detail=detail, digest=digest, sequence=sequence)
+    def approve(self, step):
+        """Allow what the policy holds back: policy.DOWNLOAD, or policy.INSTALL, which includes it. Whether there is any.
 
-    def _authenticate(self, envelope):
-        """The manifest, once its signers, their right, its sequence number and its history allow it."""
-        from gatehouse import trust
+        The caller has checked who asks, and offers the same envelope again.
+        """
+        if self._held:
+            self._approved = (step, self._held[2])
+        return bool(self._held)
 
-        boot = self._boot
-        signers = envelope.authenticate(trust.keys(boot.trust))
-        manifest = envelope.manifest()
+    def ready(self):
+        """Whether what the policy held back may go on now: then the same envelope is to be offered again."""
+        return bool(self._held) and not self._waits(*self._held)
+
+    def _waits(self, step, names, digest):
+        """What holds a step back: None, or a text for people."""
+        from gatehouse import policy
+
+        if self._approved in ((step, digest), (policy.INSTALL, digest)):
+            return None
+        return policy.held(self._boot.config, names, step, self._boot.now())
+
+    def _hold(self, step, names, manifest):
+        """Whether the policy holds `step` back; then `state` says so."""
+        why = self._waits(step, names, manifest.digest)
+        self._held = (step, names, manifest.digest) if why else None
+        if why and self._boot.config.notify:
+            state = "available" if step == "download" else "downloaded"
+            self._set(state, reason=None, detail=why, digest=manifest.digest, sequence=manifest.sequence)
+        return bool(why)
+
+    def _rotate(self, envelope, manifest, data):
+        from gatehouse import rotation
+
+        rotation.install(self._boot, envelope, manifest, data)
+        self._set("confirmed", reason=None, detail="", digest=manifest.digest, sequence=manifest.sequence)
+
+    def _admit(self, envelope):
+        from gatehouse import admission, policy
+
+        manifest, signers = admission.authenticate(self._boot, envelope)
         self._sequence = manifest.sequence
-        components = [trust.component_name(item) for item in manifest.components]
-        for component in components:
-            trust.check_right(boot.trust, component, signers)
-        if components != ["app"]:
-            raise Refused("component", "this core installs an application and nothing else")
-        floor = boot.record.floors[1].get("app", (0, b""))
-        if manifest.sequence < floor[0]:
-            raise Refused("sequence", "%d is below the install floor %d" % (manifest.sequence, floor[0]))
-        if manifest.sequence == floor[0] and manifest.digest != floor[1]:
-            raise Refused("sequence", "%d is already another release" % manifest.sequence)
-        now = boot.now()
-        if now is None:
-            raise Refused("clock", "the clock is not set, so the signing time cannot be judged")
-        if manifest.sequence > now + _DAY_S:
-            raise Refused("sequence", "%d is more than a day ahead of the clock" % manifest.sequence)
-        return manifest
+        names = admission.admit(self._boot, envelope, manifest, signers)
+        policy.check_enabled(self._boot.config, names)
+        return manifest, names
 
-    async def _install(self, manifest, data):
-        from gatehouse import suit_commands as suit
-        from gatehouse import tree
-
+    async def _take(self, manifest, names, payloads, data):
+        """Install what was admitted. Whether a restart is due."""
         boot = self._boot
-        slot = boot.inactive()
-        root = "/slots/" + slot
-        verified = None  # (digest, size) that the whole slot was verified against since the last write
-        invoked = False
-        for section in ("payload-fetch", "install", "validate", "load", "invoke"):
-            commands = manifest.run(section, boot)
-            answer = None
-            while True:
-                try:
-                    command, _, parameters = commands.send(answer)
-                except StopIteration:
-                    break
-                answer = True
-                if command == suit.FETCH:
-                    verified = None
-                    await self._fetch(manifest, parameters, root)
-                elif command == suit.IMAGE_MATCH:
-                    wanted = (parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE])
-                    if verified != wanted:
-                        tree.verify(root, wanted[0], wanted[1], boot.feed, self._buffer)
-                        verified = wanted
-                elif command == suit.INVOKE:
-                    invoked = True  # at the next boot; here it only has to be there
-                elif command == suit.COMPONENT_SLOT:
-                    answer = parameters[suit.SLOT] == (slot == "b")
-                else:
-                    raise Refused("unsupported", "command %d while installing" % command)
-        manifest.complete()
-        if not verified or not invoked:
-            raise Refused("condition", "the manifest does not match or does not invoke what it installs")
-        record.save(root + "/manifest.suit", data)
-        boot.start_trial(slot, manifest)
-        self._set("pending-reboot", reason=None, detail="")
+        if self._hold("download", names, manifest):
+            return False
+        if boot.identity.install_alone and boot.mode == "active":
+            record.save(record.OFFER, data)  # the next boot is the core alone, which has room for it
+            return True
+        unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit")
+        from gatehouse import update
 
-    async def _fetch(self, manifest, parameters, root):
-        """Directive fetch for ["app"]: bring the inactive slot to the tree whose index has the signed digest."""
-        from gatehouse import source, unpack
-        from gatehouse import suit_commands as suit
-
-        digest, size = parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE]
         self._set(
             "downloading",
             reason=None,
@@ -203,18 +192,46 @@ class Installer:
             done=0,
             total=0,
         )
-        try:
-            os.remove(root + "/manifest.suit")  # from here on nothing in this slot can be chosen
-        except OSError:
-            pass  # the slot had none
-        pack = source.open_source(parameters[suit.URI], self._boot.config.base)
-        active = self._boot.release.root if self._boot.release else None
-        try:
-            await unpack.fill(pack, root, active, digest, size, self._progress, self._buffer)
-        finally:
-            await pack.close()
+        work = update.Installation(boot, manifest, names, payloads, self.link, self._progress, self._buffer)
+        await work.bring()
+        if self._hold("install", names, manifest):
+            return False
+        work.switch(data)
+        self._set("pending-reboot", reason=None, detail="")
+        return True
+
+    async def _wait_for_budget(self):
+        """Refused offers cost a signature check each, so that they come in no faster than it can be borne."""
+        while True:
+            now = time.ticks_ms()
+            while self._budget < _BURST and time.ticks_diff(now, self._budget_ms) >= _REFILL_MS:
+                self._budget += 1
+                self._budget_ms = time.ticks_add(self._budget_ms, _REFILL_MS)
+            if self._budget >= _BURST:
+                self._budget_ms = now
+            if self._budget > 0:
+                return
+            await asyncio.sleep_ms(_REFILL_MS // 5)
+
+    def _remember(self, whole, refusal):
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[whole] = refusal
+
+    def _refuse(self, reason, detail, digest, sequence, whole):
+        refusal = {"reason": reason, "detail": detail, "digest": digest, "sequence": sequence, "count": 1}
+        if self.refused and self.refused["digest"] == digest and self.refused["reason"] == reason:
+            refusal["count"] += self.refused["count"]
+        self.refused = refusal
+        if reason not in _PASSING:
+            self._remember(whole, refusal)
+        if self._boot.record.trial or (reason == "failed-before" and self.state["digest"] == digest):
+            if self._on_change:
+                self._on_change()  # the trial's own state goes on; so does the story of how this release failed
+        else:
+            state = "failed" if reason in _PASSING else "refused"
+            self._set(state, reason=reason, detail=detail, digest=digest, sequence=sequence)
 
     def _progress(self, done, total):
-        self._boot.feed()
         if self.state["done"] != done or self.state["total"] != total:
             self._set("installing" if done == total else "downloading", done=done, total=total)

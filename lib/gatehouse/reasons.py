@@ -29,6 +29,9 @@ REASONS = (
     "timeout",  # stalled, or slower than the least rate
     "network",  # unreachable, or closed early
     "memory",  # the heap had no room for it
+    "strands",  # trust anchors under which this device would have nothing left to run, or no way to change
+    "disabled",  # the policy takes no updates of application and firmware
+    "health",  # a release on trial did not prove its health
     "failed-before",  # this digest was tried here and did not prove its health
     "busy",  # another update is under way
     "state",  # a file or record of the device itself is missing or damaged

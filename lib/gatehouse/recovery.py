@@ -1,4 +1,7 @@
-"""The core alone: what runs when no slot can. It brings the network up, reports `recovery`, and takes an offer."""
+"""The core alone: what runs when no slot can, or when the heap has no room for an application beside an update.
+
+It brings the network up, reports `recovery` or `install`, and takes an offer.
+"""
 
 import asyncio
 import time
@@ -24,10 +27,13 @@ class Recovery:
         self._offered = asyncio.Event()
         self._started = time.ticks_ms()
         self._installer = installer.Installer(boot, self._changed.set)
-        self._link = link.for_device(boot, self._received, self._changed.set)
+        self._link = self._installer.link = link.for_device(boot, self._received, self._changed.set)
+        if boot.pending:
+            self._offer = boot.pending
+            self._offered.set()
 
     def _received(self, topic, payload):
-        if topic.endswith(b"/offer") and payload:
+        if topic.endswith(b"/offer") and payload and not self._boot.pending:
             self._offer = bytes(payload)
             self._offered.set()
 
@@ -63,7 +69,12 @@ class Recovery:
         while True:
             await self._offered.wait()
             self._offered.clear()
-            if await self._installer.offer(self._offer):
+            if self._boot.now() is None:
+                await asyncio.sleep_ms(_BEAT_MS)  # the clock comes with the network, and no offer is judged without it
+                self._offered.set()
+                continue
+            due = await self._installer.offer(self._offer)
+            if due or self._boot.mode == "install":
                 await asyncio.sleep_ms(_BEAT_MS)  # the report of it goes out first
                 self._link.close()
                 self._boot.restart()
@@ -80,5 +91,5 @@ def run(boot):
         while True:
             boot.feed()
             time.sleep_ms(_BEAT_MS)
-    print("gatehouse: recovery:", boot.failure)
+    print("gatehouse:", boot.mode, boot.failure or "")
     asyncio.run(Recovery(boot).main())

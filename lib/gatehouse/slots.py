@@ -18,8 +18,10 @@ current = None  # the Boot of this run
 class Boot:
     """What this boot chose and knows. The application gets it from `slots.run()`.
 
-    mode: "active", "trial" or "recovery"; release: the running Release, or None in recovery; identity, config, trust:
-    see their modules; boot_count: starts of this device; cause: machine.reset_cause(); seed: 16 random bytes.
+    mode: "active", "trial", "recovery" or "install" (the core alone, with an offer that an application had no room
+    for); release: the running Release, or None in recovery; identity, config, trust: see their modules; generation,
+    config_digest: of the configuration that is in force and its manifest; boot_count: starts of this device; cause:
+    machine.reset_cause(); seed: 16 random bytes.
     """
 
     def __init__(self):
@@ -30,7 +32,10 @@ class Boot:
         self.seed = os.urandom(16)
         self.store = store.Store()
         self.identity = self.trust = self.config = self.record = None
-        self.failure = None  # why the core is alone
+        self.generation = record.FACTORY
+        self.config_digest = b""
+        self.failure = None  # why the core is alone, or less well than it should be
+        self.pending = None  # mode "install": the envelope
         self._watchdog = machine.WDT(timeout=_WATCHDOG_MS)
         self._deadline = None
 
@@ -80,15 +85,42 @@ class Boot:
         if self.mode == "trial":
             self.record.confirm_trial()
             self.record.save()
-            self.store.put("floors", cbor.dumps(self.record.floors))
+            self.keep()
             self.mode = "active"
             self._deadline = None
 
-    def start_trial(self, slot, manifest):
-        """The one switch of an update: the next boot runs `slot` with the verified `manifest`, on trial."""
-        running = self.release or self.record.active
-        config = running.config if running else 1
-        self.record.start_trial(record.Release([slot, manifest.digest, manifest.sequence, None, config]))
+    def keep(self):
+        """Make what follows the record follow it: floors in NVS, the bootloader's choice, stale configurations."""
+        self.store.put("floors", cbor.dumps(self.record.floors))
+        if self.record.active.partition:
+            from gatehouse import image
+
+            image.keep()
+        for name in os.listdir("/state"):
+            if name.startswith("config-") and name not in self._configs():
+                os.remove("/state/" + name)
+
+    def _configs(self):
+        generations = (record.FACTORY, self.record.last, self.record.active.config)
+        return ["config-%d.suit" % generation for generation in generations]
+
+    def next_generation(self):
+        """The number of a new configuration: above all that are kept."""
+        active = self.record.active
+        return max(record.FACTORY, self.record.last, active.config if active else 0) + 1
+
+    def restore(self, factory=False):
+        """Try the configuration that was confirmed before the active one, or the factory's: at the next boot, on trial.
+
+        Refused("busy") while something else is on trial, Refused("state") where no release runs.
+        """
+        if self.record.trial:
+            raise Refused("busy", "a release is on trial or waits for its trial")
+        if not self.record.active:
+            raise Refused("state", "no release runs here")
+        release = record.Release(self.record.active.fields())
+        release.config = record.FACTORY if factory else self.record.last
+        self.record.start_trial(release, record.Update(b"", 0, []))
         self.record.save()
 
     def inactive(self):
@@ -117,6 +149,8 @@ def boot():
     try:
         choose.choose(current)
     except Refused as error:
+        if current.record and current.record.trial:
+            machine.reset()  # a try is used up: when none is left, what ran before gets its turn
         current.mode = "recovery"
         current.failure = error
     current.begin()
@@ -129,7 +163,7 @@ def boot():
 
 def run():
     """What main.py does: run the chosen release, or the core alone. Returns only when that has ended."""
-    if current.mode == "recovery":
+    if current.mode in ("recovery", "install"):
         from gatehouse import recovery
 
         recovery.run(current)

@@ -16,7 +16,7 @@ _MAX_DIGITS = const(10)
 _FIELDS = (b"content-length", b"content-range", b"transfer-encoding", b"content-encoding", b"connection", b"location")
 
 
-def open_source(reference, base=""):
+def open_source(reference, base="", authorities=(), link=None, digest=b""):
     """The source that a URI reference names, relative to `base`; it connects at open().
 
     Refused("unsupported") for anything but http, Refused("format") for what is no URI.

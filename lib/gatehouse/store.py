@@ -23,6 +23,7 @@ class Identity:
         self.model = fields[5]
         self.hardware = fields[6]
         self.domain = fields.get(7, "")
+        self.install_alone = fields.get(8, False)  # the board's heap does not hold the application and an update
 
 
 class Store:

@@ -24,6 +24,7 @@ from gatehouse.suit_commands import (  # noqa: F401 what run() yields, for its c
     IMAGE_MATCH,
     IMAGE_SIZE,
     INVOKE,
+    NO_RETURN,
     SLOT,
     SOURCE_COMPONENT,
     URI,
@@ -61,6 +62,19 @@ _ES256 = const(-7)  # COSE algorithms
 _ESP256 = const(-9)
 
 
+def drive(manifest, sections, device, act):
+    """Run sections of a Manifest; `act(command, component index, Parameters)` does what they yield, and answers."""
+    for section in sections:
+        commands = manifest.run(section, device)
+        answer = None
+        while True:
+            try:
+                command, index, parameters = commands.send(answer)
+            except StopIteration:
+                break
+            answer = act(command, index, parameters)
+
+
 class Envelope:
     """A SUIT envelope, split but not trusted. `digest` is SHA-256 over the byte string of its manifest, 32 bytes."""
 
@@ -71,6 +85,7 @@ class Envelope:
         self._data = bytes(data)  # bytes are not copied; anything else is, so that it cannot change after the check
         self._members = {}  # label or URI -> (head of the byte string, its content, its end)
         self._authentic = False
+        self.checks = 0  # signatures that authenticate() had to check: what an offer has cost
         try:
             self._split()
         except ValueError as error:
@@ -110,6 +125,12 @@ class Envelope:
         start, _, end = self._members[label]
         return hashlib.sha256(memoryview(self._data)[start:end]).digest()
 
+    def pin(self, digests):
+        """Whether the manifest is one of those whose digests the caller trusts already; then it needs no signature."""
+        known = self.digest in digests
+        self._authentic = self._authentic or known
+        return known
+
     def authenticate(self, keys):
         """The keys that signed: at least one, each public key once. `keys` have kid, alg, public, verify().
 
@@ -123,7 +144,7 @@ class Envelope:
         if digest(decode(wrapper[0], list, "digest")) != self.digest:
             raise Refused("digest", "the manifest is not the one that was signed")
         signers = {}
-        checks = 0
+        limit = self.checks + _MAX_CHECKS
         for block in wrapper[1:]:
             if not isinstance(block, bytes):
                 raise Refused("format", "wrapper")
@@ -138,8 +159,8 @@ class Envelope:
                 failed = kid is not None
                 if alg != key.alg:
                     continue  # the algorithm is the key's; what the block says can only contradict it
-                checks += 1
-                if checks > _MAX_CHECKS:
+                self.checks += 1
+                if self.checks > limit:
                     raise Refused("key", "too many signatures to check")
                 if key.verify(message, signature):
                     signers[key.public] = key
@@ -161,6 +182,10 @@ class Envelope:
     def payload(self, uri):
         """The integrated payload of that URI (bytes), or None. It is not signed: image-match has to hold for it."""
         return self.member(uri) if isinstance(uri, str) else None
+
+    def payloads(self):
+        """All integrated payloads, {URI: bytes}."""
+        return {label: self.member(label) for label in self._members if isinstance(label, str)}
 
     def member(self, label):
         """The content of a member (bytes), or None."""

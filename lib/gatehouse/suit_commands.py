@@ -23,6 +23,7 @@ IMAGE_SIZE = const(14)
 CONTENT = const(18)
 URI = const(21)
 SOURCE_COMPONENT = const(22)
+NO_RETURN = const(-256)  # ours, from the private range: the release before this one must not run again
 
 # Commands that are done here; the parameter of such a condition has its number.
 _VENDOR = const(1)
@@ -82,6 +83,7 @@ _PARAMETERS = {
     SLOT: int,
     SOURCE_COMPONENT: int,
     _USE_BEFORE: int,
+    NO_RETURN: bool,
 }
 # condition on an identifier -> attribute of the device that it asks for
 _IDENTIFIERS = {_VENDOR: "vendor_id", _CLASS: "class_id", _DEVICE: "device_id"}

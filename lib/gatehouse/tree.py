@@ -135,12 +135,13 @@ class Index:
         """SHA-256 of the index, valid after the last entry."""
         return self._hash.digest()
 
-    def check_needs(self, core=VERSION):
-        """Refused("core"|"mpy") unless this core and this MicroPython can run the tree."""
+    def check_needs(self, platform=None):
+        """Refused("core"|"mpy") unless `platform` can run the tree: (core version, .mpy version), by default this one."""
+        core, mpy = platform or (VERSION, sys.implementation._mpy & 0xFF)
         if _version(self.core) > _version(core) or _version(self.core)[0] != _version(core)[0]:
             raise Refused("core", "needs core %s, this is %s" % (self.core, core))
-        if self.mpy != sys.implementation._mpy & 0xFF:
-            raise Refused("mpy", "compiled for .mpy %d, this is %d" % (self.mpy, sys.implementation._mpy & 0xFF))
+        if self.mpy != mpy:
+            raise Refused("mpy", "compiled for .mpy %d, this is %d" % (self.mpy, mpy))
 
 
 def _version(text):
@@ -217,11 +218,12 @@ def walk(root):
             yield folder + "/"
 
 
-def verify(root, digest, size, on_file=None, buffer=None):
+def verify(root, digest, size, on_file=None, buffer=None, platform=None):
     """Check that the slot at `root` is exactly the tree whose index has SHA-256 `digest` and `size` bytes.
 
     Returns (name, version). Refused with "digest", "size", "extraneous", "core", "mpy", "path", "module", "format"
-    or "state" (no index). `on_file()` is called after each file, to feed the watchdog; `buffer`: a scratch memoryview.
+    or "state" (no index). `on_file()` is called after each file, to feed the watchdog; `buffer`: a scratch memoryview;
+    `platform`: what it is to run on, as Index.check_needs() takes it.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
     try:
@@ -241,7 +243,7 @@ def verify(root, digest, size, on_file=None, buffer=None):
                 on_file()
     if index.digest() != digest:
         raise Refused("digest", "index of %s" % root)
-    index.check_needs()
+    index.check_needs(platform)
     # Each entry has been found as a file of its own, so one file more than entries is one that was not signed.
     for path in walk(root):
         if path not in _OWN:

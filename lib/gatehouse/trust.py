@@ -18,7 +18,12 @@ OPERATOR = const(3)
 ES256 = const(-9)  # ESP256 of RFC 9864: ECDSA on P-256 with SHA-256
 HSS_LMS = const(-46)
 
-_MAX_KEYS = const(8)
+_SIZES = {ES256: (64,), HSS_LMS: (52, 60)}  # bytes of a public key: x and y; HSS with 192 or 256 bits
+
+_MAX_KEYS = const(8)  # two roots, two release keys, an operator, and the next of some of them
+_MAX_KEEP = const(16)  # digests: a fleet runs few releases at once
+_MAX_TLS = const(4)  # authorities; each takes half a kilobyte of the envelope
+_MAX_NEEDS = const(4)  # signatures for one component, as many as an envelope has blocks
 _ROLES = {"app": RELEASE, "firmware": RELEASE, "config": OPERATOR, "trust": ROOT}
 
 
@@ -49,7 +54,9 @@ class Key:
             from gatehouse import es256
 
             return es256.verify(self.public, message, signature)
-        return False  # HSS/LMS: not in this core yet, so nothing signed with it is taken
+        from gatehouse import lms
+
+        return lms.verify(self.public, message, signature)
 
 
 def parse(data):
@@ -63,21 +70,28 @@ def parse(data):
         found.keep = fields.get(4, [])
         found.tls = fields.get(5, [])
         found.dev = fields.get(6, False)
-        good = isinstance(found.version, int) and 0 < len(found.keys) <= _MAX_KEYS
-        for needs in found.required.values():
-            good = good and len(needs) > 0 and all(len(need) == 2 for need in needs)
+        good = type(found.version) is int and found.version > 0 and 0 < len(found.keys) <= _MAX_KEYS
+        good = good and len(set(key[2] for key in found.keys)) == len(found.keys)
+        good = good and isinstance(found.required, dict) and isinstance(found.dev, bool)
+        for items, most in ((found.keep, _MAX_KEEP), (found.tls, _MAX_TLS)):
+            good = good and isinstance(items, list) and len(items) <= most
+            good = good and all(isinstance(item, bytes) for item in items)
+        for component, needs in found.required.items():
+            good = good and component in _ROLES and isinstance(needs, list) and 0 < len(needs) <= _MAX_NEEDS
+            for role, algorithm in needs:
+                good = good and role in (ROOT, RELEASE, OPERATOR) and algorithm in (0, ES256, HSS_LMS)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Refused("format", "trust store: %s" % error)
-    if not good:
+    if not good or set(fields) - {1, 2, 3, 4, 5, 6}:
         raise Refused("format", "trust store")
     return found
 
 
 def _key(fields):
     kid, alg, public, roles = fields[1], fields[2], fields[3], fields[4]
-    if kid != hashlib.sha256(public).digest()[:8] or not isinstance(roles, list):
+    if len(fields) != 4 or kid != hashlib.sha256(public).digest()[:8] or not isinstance(roles, list):
         raise ValueError("key id")
-    if (alg == ES256 and len(public) != 64) or alg not in (ES256, HSS_LMS):
+    if alg not in _SIZES or len(public) not in _SIZES[alg]:
         raise ValueError("key algorithm")
     return kid, alg, public, roles
 
@@ -87,17 +101,19 @@ def keys(store):
     return [Key(*fields) for fields in store.keys]
 
 
+def needs(store, component):
+    """Who must sign for `component` (a name): a list of [role, algorithm or 0]. Refused("component") where nobody may."""
+    if component not in _ROLES:
+        raise Refused("component", "nobody may write %s" % component)
+    return store.required.get(component) or [[_ROLES[component], 0]]
+
+
 def check_right(store, component, signers):
     """Refused("right") unless `signers` (Keys whose signature held) satisfy what `component` (a name) requires.
 
     Each requirement takes a key of its own, told apart by its public bytes.
     """
-    needs = store.required.get(component)
-    if not needs:
-        if component not in _ROLES:
-            raise Refused("component", "nobody may write %s" % component)
-        needs = [[_ROLES[component], 0]]
-    if not _satisfied(needs, list(signers)):
+    if not _satisfied(needs(store, component), list(signers)):
         raise Refused("right", "%s is not signed by the keys it requires" % component)
 
 
@@ -112,69 +128,105 @@ def _satisfied(needs, keys):
     return False
 
 
-def component_name(component):
-    """The name of a component id of one text part, e.g. [b"app"] -> "app"."""
-    if len(component) != 1:
-        raise Refused("component", "component id of %d parts" % len(component))
-    try:
-        return str(component[0], "utf-8")
-    except (UnicodeError, ValueError):
-        raise Refused("component", "component id that is not text")
+def names(manifest):
+    """The names of a manifest's components, e.g. ["firmware", "app"], in its order. Refused("component") for others.
 
-
-def signed_payload(envelope, known, component, device, rights=None):
-    """The payload of a small component (`config` or `trust`) from its whole envelope, a suit.Envelope.
-
-    Authenticates it with the Keys `known`, asks `rights` (a Trust) whether the signers may write `component`, runs the
-    manifest against the payload inside the envelope. Returns (manifest, payload bytes). Raises Refused.
+    Trust anchors travel alone: they hold from now on, and everything else only once it has proved itself.
     """
-    from gatehouse import suit
+    found = []
+    for item in manifest.components:
+        if len(item) != 1:
+            raise Refused("component", "component id of %d parts" % len(item))
+        try:
+            found.append(str(item[0], "utf-8"))
+        except (UnicodeError, ValueError):
+            raise Refused("component", "component id that is not text")
+    if "trust" in found and len(found) > 1:
+        raise Refused("component", "trust anchors travel alone")
+    return found
 
-    signers = envelope.authenticate(known)
+
+def admitted(store, envelope, component, keep=None):
+    """The Manifest of an envelope that lies on this device, where `component` is one of its components.
+
+    Signed by keys with the right to write it, or named by its digest in `keep` (default: the store's own list), which
+    only lets stay what is there already. Raises Refused.
+    """
+    kept = envelope.pin(store.keep if keep is None else keep)
+    signers = [] if kept else envelope.authenticate(keys(store))
     manifest = envelope.manifest()
-    if [component_name(item) for item in manifest.components] != [component]:
+    if component not in names(manifest):
         raise Refused("component", "not a manifest for %s" % component)
-    if rights:
-        check_right(rights, component, signers)
-    payload = None
-    for section in ("install", "validate"):
-        commands = manifest.run(section, device)
-        answer = None
-        while True:
-            try:
-                command, _, parameters = commands.send(answer)
-            except StopIteration:
-                break
-            answer = True
-            if command == suit.FETCH:
-                payload = envelope.payload(parameters[suit.URI])
-                if payload is None:
-                    raise Refused("unsupported", "the payload of %s travels inside the envelope" % component)
-            elif command == suit.WRITE:
-                payload = parameters[suit.CONTENT]
-            elif command == suit.IMAGE_MATCH:
-                answer = (
-                    payload is not None
-                    and len(payload) == parameters.get(suit.IMAGE_SIZE, len(payload))
-                    and hashlib.sha256(payload).digest() == parameters[suit.IMAGE_DIGEST]
-                )
-            else:
-                raise Refused("unsupported", "command %d for %s" % (command, component))
-    manifest.complete()
-    return manifest, payload
+    if not kept:
+        check_right(store, component, signers)
+    return manifest
 
 
-def open_store(data, root, device):
-    """The Trust in the signed envelope `data`. `root` is SHA-256 of the root's public key, from NVS.
+def payload(envelope, manifest, component, device):
+    """The payload (bytes) of a small component, `config` or `trust`, out of its envelope, a suit.Envelope.
 
-    The root key itself lies in the store: it counts only because its digest is the one that the factory wrote.
+    Runs the manifest against it; other components of the same manifest are passed over. Raises Refused.
     """
     from gatehouse import suit
 
-    envelope = suit.Envelope(data)
-    payload = envelope.payload("#trust")
-    if payload is None:
+    mine = names(manifest).index(component)
+    found = []
+
+    def act(command, index, parameters):
+        if index != mine:
+            return True
+        if command == suit.FETCH:
+            found.append(envelope.payload(parameters[suit.URI]))
+            if found[-1] is None:
+                raise Refused("unsupported", "the payload of %s travels inside the envelope" % component)
+        elif command == suit.WRITE:
+            found.append(parameters[suit.CONTENT])
+        elif command == suit.IMAGE_MATCH:
+            return bool(found) and matches(found[-1], parameters)
+        else:
+            raise Refused("unsupported", "command %d for %s" % (command, component))
+        return True
+
+    suit.drive(manifest, ("payload-fetch", "install", "validate"), device, act)
+    manifest.complete()
+    return found[-1]
+
+
+def matches(data, parameters):
+    """Whether bytes in memory are the image of a component's Parameters: digest, and size where there is one."""
+    from gatehouse import suit_commands as suit
+
+    size = parameters.get(suit.IMAGE_SIZE)
+    return size in (None, len(data)) and hashlib.sha256(data).digest() == parameters[suit.IMAGE_DIGEST]
+
+
+def root_digest(store):
+    """32 bytes that say who the roots of a store are, and how many of them must sign: what NVS pins.
+
+    SHA-256 over the public keys with the role root, sorted, and the CBOR of what ["trust"] requires where it does.
+    """
+    hasher = hashlib.sha256()
+    for public in sorted(key[2] for key in store.keys if ROOT in key[3]):
+        hasher.update(public)
+    if "trust" in store.required:
+        hasher.update(cbor.dumps(store.required["trust"]))
+    return hasher.digest()
+
+
+def open_store(envelope, root, device):
+    """The Trust in a signed envelope (suit.Envelope). `root`: its root_digest(), or two of them, from NVS.
+
+    The root keys themselves lie in the store: they count only because their digest is the one that the factory wrote,
+    or the one before or after a rotation that the power cut short.
+    """
+    data = envelope.payload("#trust")
+    if data is None:
         raise Refused("format", "trust store without its payload")
-    roots = [key for key in keys(parse(payload)) if ROOT in key.roles and hashlib.sha256(key.public).digest() == root]
-    _, payload = signed_payload(envelope, roots, "trust", device)
-    return parse(payload)
+    store = parse(data)
+    digest = root_digest(store)
+    if digest not in (root[:32], root[32:]):
+        raise Refused("key", "the roots of the trust store are not this device's")
+    manifest = admitted(store, envelope, "trust", ())
+    if payload(envelope, manifest, "trust", device) != data:
+        raise Refused("format", "trust store with a second payload")
+    return store

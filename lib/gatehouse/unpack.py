@@ -30,11 +30,11 @@ _HERE = const(1)
 _COPY = const(2)
 
 
-async def fill(pack, root, active, digest, size, progress, buffer=None):
+async def fill(pack, root, active, digest, size, progress, buffer=None, platform=None):
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
     pack: a source; active: root of the running slot or None; progress(done, total) after each file;
-    buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller verifies the whole
+    buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(). Raises Refused, or OSError from the file system. The caller verifies the whole
     slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
@@ -42,7 +42,7 @@ async def fill(pack, root, active, digest, size, progress, buffer=None):
     at = 0  # position in the pack
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
         at = await _fetch_index(pack, root, digest, size, buffer, bool(active))
-    plan, offsets = _plan(root, active, buffer)
+    plan, offsets = _plan(root, active, buffer, platform)
     total = len(plan)
     done = sum(1 for step in plan if step == _HERE)
     progress(done, total)
@@ -101,14 +101,14 @@ async def _fetch_index(pack, root, digest, size, buffer, alone):
     return 0 if alone else 4 + size
 
 
-def _plan(root, active, buffer):
+def _plan(root, active, buffer, platform):
     """For each entry what to do, and where its body starts in the pack. Removes what the index does not list.
 
     The index on flash has the signed digest by now. Refused("core"|"mpy"|"full").
     """
     with open(root + "/index.cbor", "rb") as file:
         index = tree.Index(file)
-        index.check_needs()
+        index.check_needs(platform)
         plan = bytearray(index.count)
         offsets = array("I", bytes(4 * (index.count + 1)))
         names = array("I", bytes(4 * index.count))

@@ -115,7 +115,7 @@ def offer(boot, release, pack=None, found=None):
 
     class Source:
         @staticmethod
-        def open_source(uri, base):
+        def open_source(uri, base, authorities=(), link=None, digest=b""):
             return pack
 
     sys.modules["gatehouse.source"] = Source

@@ -82,6 +82,7 @@ class Installer:
         self.answers = {}
         self.refused = None
         self.confirmations = 0
+        self.may = False  # what the policy says of an offer that it held back
         self.state = {
             "state": "idle",
             "reason": None,
@@ -96,6 +97,9 @@ class Installer:
         self.confirmations += 1
         self.on_change()
 
+    def ready(self):
+        return self.may
+
     async def offer(self, data):
         self.offered.append(data)
         answers = self.answers.get(data, [None])
@@ -103,6 +107,8 @@ class Installer:
         if answer is True or answer is None:
             return answer is True
         self.state["state"] = answer
+        if answer in ("available", "downloaded"):
+            return False
         self.refused = {"reason": "x", "digest": b"", "sequence": 0, "count": 1, "detail": ""}
         return False
 
@@ -365,11 +371,42 @@ async def test_failed_offer_comes_again_and_refused_one_does_not():
     app.installer.answers[envelope(1)] = ["refused"]
     task = running(app)
     app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
-    app.link.on_message(b"gatehouse/gh-1/offer", envelope(1))
+    app.link.on_message(b"gatehouse/group/all/offer", envelope(1))
     await until(lambda: app.installer.offered.count(envelope(2)) == 3, "third try")
     await some_time()
     assert app.installer.offered.count(envelope(2)) == 3
     assert app.installer.offered.count(envelope(1)) == 1
+    task.cancel()
+
+
+async def test_offer_that_the_policy_holds_back_comes_again_when_it_may():
+    app = application(boot_of("active"))
+    app.POLICY_MS = 1
+    app.installer.answers[envelope(2)] = ["available", "downloaded", None]
+    task = running(app)
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
+    await until(lambda: app.installer.offered, "offer")
+    await some_time()
+    assert len(app.installer.offered) == 1
+    app.installer.may = True
+    await until(lambda: len(app.installer.offered) == 3, "the same offer again, and again")
+    task.cancel()
+
+
+async def test_newest_offer_of_a_topic_takes_the_place_of_those_before():
+    boot = boot_of("trial")
+    app = application(boot)
+    app.link.acknowledge = False
+    task = running(app)
+    for sequence in range(1000):
+        app.link.on_message(b"gatehouse/gh-1/offer", envelope(9000 + sequence))
+    app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
+    app.link.on_message(b"gatehouse/group/all/offer", envelope(1))
+    assert len(app.offers) == 2
+    app.link.acknowledge = True
+    app.changed.set()
+    await until(lambda: len(app.installer.offered) == 2, "both")
+    assert app.installer.offered == [envelope(2), envelope(1)]
     task.cancel()
 
 

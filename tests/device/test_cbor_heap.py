@@ -14,6 +14,8 @@ def refused(data):
 
 
 def test_declared_length_is_not_allocated():
+    import gc
+
     from gatehouse import cbor
 
     for major in (0x40, 0x60, 0x80, 0xA0):
@@ -23,6 +25,7 @@ def test_declared_length_is_not_allocated():
         head = b"\x19\x04\x00"  # 1,024 items or bytes: within the limits, but they are not there
         for _ in range(20):
             assert refused(bytes([major | head[0]]) + head[1:] + bytes(40))
+    gc.collect()  # what was refused may lie about in pieces: the last two want one piece of 2 KiB
     assert len(cbor.loads(b"\x99\x01\x00" + bytes(256))) == 256
     assert len(cbor.loads(b"\x59\x04\x00" + bytes(1024))) == 1024
 

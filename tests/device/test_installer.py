@@ -90,11 +90,11 @@ def test_refused_envelope_is_not_looked_at_again():
     item = case["offers"]["flipped signature"]
     installer, _ = device.offer(boot, item)
     checked = []
-    real, installer._authenticate = installer._authenticate, checked.append
+    real, installer._admit = installer._admit, checked.append
     for _ in range(5):
         asyncio.run(installer.offer(item["envelope"]))
     assert not checked and installer.refused["count"] == 6
-    installer._authenticate = real
+    installer._admit = real
     # The bad signature does not lock out the good one over the same manifest.
     assert item["manifest"] == case["twins"]["honest"]["manifest"]
     device.offer(boot, case["twins"]["honest"], found=installer)

@@ -24,7 +24,7 @@ def test_second_offer_at_the_same_time_is_left_for_later():
     from gatehouse import source
 
     pack = device.MemoryPack(case["honest"]["pack"])
-    source.open_source = lambda uri, base: pack
+    source.open_source = lambda *_: pack
 
     async def both():
         first = asyncio.create_task(installer.offer(case["honest"]["envelope"]))

@@ -10,6 +10,10 @@ def release(digest, sequence, slot="a"):
     return record.Release([slot, digest, sequence, None, 1])
 
 
+def update(digest, sequence, *components, no_return=False):
+    return record.Update(digest, sequence, list(components) or ["app"], no_return)
+
+
 def made():
     """A device that runs release 100."""
     found = record.Record()
@@ -20,7 +24,7 @@ def made():
 
 def test_round_trip():
     found = made()
-    found.start_trial(release(NEW, 200, "b"))
+    found.start_trial(release(NEW, 200, "b"), update(NEW, 200))
     again = record.Record(found.dumps())
     assert again.dumps() == found.dumps()
     assert again.trial.fields() == ["b", NEW, 200, None, 1] and again.tries == record.TRIES
@@ -71,7 +75,7 @@ def test_large_file_is_not_read():
 
 def test_confirming_moves_both_floors():
     found = made()
-    found.start_trial(release(NEW, 200, "b"))
+    found.start_trial(release(NEW, 200, "b"), update(NEW, 200))
     found.confirm_trial()
     assert found.floors == {1: {"app": [200, NEW]}, 2: {"app": 100}, 3: NEW, 4: []}
 
@@ -80,7 +84,7 @@ def test_floors_never_go_down():
     found = made()
     found.floors[1]["app"] = [300, NEW]
     found.floors[2]["app"] = 150
-    found.start_trial(release(OLD, 200, "b"))  # as after a lost record
+    found.start_trial(release(OLD, 200, "b"), update(OLD, 200))  # as after a lost record
     found.confirm_trial()
     assert found.floors[1]["app"] == [300, NEW]
     assert found.floors[2]["app"] == 150

@@ -114,7 +114,7 @@ def test_every_truncation_of_an_index_is_refused():
 
 def test_needs_of_core_and_mpy():
     def needs(**fields):
-        read(index([entry("a.mpy")], **fields))[0].check_needs("1.4.2")
+        read(index([entry("a.mpy")], **fields))[0].check_needs(("1.4.2", 6))
 
     needs(core="1.4.2")
     needs(core="1.0.9")

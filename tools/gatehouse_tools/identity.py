@@ -119,10 +119,15 @@ def provision(
     """
     name = new_id(item) if device is None else check_id(item, device)
     facts, values, private = _identity(item, board, release, name, credentials)
+    anchors, factory = _trust(item, board), _config(item, board, config)
+    signed = suit.parse(factory)
+    others = {"config": (signed.sequence, signed.digest), "trust": (TRUST_VERSION, suit.parse(anchors).digest)}
+    values["factory"] = signed.digest  # stays usable when the key that signed it is revoked
+    values["floors"] = bootrecord.floors(release.digest, release.sequence, others)
     state = {
-        "/state/boot.cbor": bootrecord.factory(release.digest, release.sequence),
-        "/state/trust.suit": _trust(item, board),
-        "/state/config-1.suit": _config(item, board, config),
+        "/state/boot.cbor": bootrecord.factory(release.digest, release.sequence, others=others),
+        "/state/trust.suit": anchors,
+        "/state/config-1.suit": factory,
     }
     image = _image(board, values, state, release)
     facts["broker"] = f"{config.broker or 'localhost'}:{config.port or product.BROKER_PORT}"
@@ -168,7 +173,7 @@ def _identity(
     issued = ca.Authority(item.ca).issue(name)
     vendor, kind = item.vendor_id, item.class_id(board)
     root = item.public_keys()["root"]
-    told = {
+    told: dict[int, Any] = {
         1: name,
         2: vendor.bytes,
         3: kind.bytes,
@@ -177,6 +182,8 @@ def _identity(
         6: item.hardware,
         7: item.domain,
     }
+    if board.data.get("install_alone"):
+        told[8] = True
     values: dict[str, bytes | int] = {
         "identity": cbor.dumps(told),
         "device_key": device_key,
@@ -184,7 +191,6 @@ def _identity(
         "tls_key": issued.key_der(),
         "tls_cert": issued.cert_der(),
         "wifi": cbor.dumps([credentials.ssid, credentials.password]),
-        "floors": bootrecord.floors(release.digest, release.sequence),
     }
     if credentials.broker_user is not None:
         values["broker"] = cbor.dumps([credentials.broker_user, credentials.broker_password or ""])

@@ -21,6 +21,7 @@ _PASSING = (
     "image",
     "tree",
     "unpack",
+    "image",
     "source",
     "connection",
     "uri",

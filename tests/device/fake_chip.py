@@ -1,7 +1,11 @@
 """A chip for unit tests: LittleFS on NOR flash in RAM, NVS, watchdog and reset, with a power cut at any operation.
 
 `install()` puts `machine`, `esp32` and `network` into sys.modules and mounts /slots and /state. One operation counter
-runs over both file systems and NVS, so that a sweep can cut at each of them.
+runs over both file systems, NVS, otadata and the application partitions, so that a sweep can cut at each of them.
+
+`install()` is a board with one application partition. `install(ota_blocks=N)` has two of that many blocks (fake_ota.py);
+`start(cause)` is then what happens before MicroPython: `machine.reset_cause()` tells `cause`, and the bootloader
+chooses the partition, but not at SOFT. fake_device.boot(cause) does it, and mount(), for each boot.
 """
 
 import os
@@ -10,6 +14,7 @@ import sys
 import vfs
 
 BLOCK = 4096
+PWRON, HARD, WATCHDOG, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
 
 
 class PowerCut(BaseException):
@@ -138,13 +143,19 @@ class _Module:
 
 
 devices = {}
+ota = None  # fake_ota.Ota of a board that has it
+_cause = [PWRON]
 
 
-def install(blocks=64):
-    """Make a new, empty chip."""
+def install(blocks=64, ota_blocks=None):
+    """Make a new, empty chip; `ota_blocks`: of each of its two application partitions."""
+    global ota
+    import fake_ota
+
     machine = _Module()
     machine.WDT = WDT
-    machine.reset_cause = lambda: 1
+    machine.PWRON_RESET, machine.HARD_RESET, machine.WDT_RESET, machine.DEEPSLEEP_RESET, machine.SOFT_RESET = range(1, 6)
+    machine.reset_cause = lambda: _cause[0]
 
     def reset():
         raise Reset
@@ -152,6 +163,8 @@ def install(blocks=64):
     machine.reset = reset
     esp32 = _Module()
     esp32.NVS = NVS
+    ota = fake_ota.Ota(ota_blocks) if ota_blocks else None
+    esp32.Partition = fake_ota.partition_class(ota)
     NVS.store = {}
     sys.modules["machine"] = machine
     sys.modules["esp32"] = esp32
@@ -163,6 +176,14 @@ def install(blocks=64):
     mount()
     os.mkdir("/slots/a")
     os.mkdir("/slots/b")
+    start()
+
+
+def start(cause=PWRON):
+    """What comes before MicroPython: the reset's cause, and the bootloader's choice."""
+    _cause[0] = cause
+    if ota and cause != SOFT:
+        ota.bootloader()
 
 
 def mount():
@@ -179,15 +200,17 @@ def snapshot():
     """The whole chip as it is, to come back to."""
     flash = {path: bytes(device.data) for path, device in devices.items()}
     nvs = {name: dict(values) for name, values in NVS.store.items()}
-    return flash, nvs
+    return flash, nvs, ota and ota.save()
 
 
 def restore(saved):
     """Put a snapshot back and mount it."""
-    flash, nvs = saved
+    flash, nvs, partitions = saved
     for path, device in devices.items():
         device.data[:] = flash[path]
     NVS.store = {name: dict(values) for name, values in nvs.items()}
+    if ota:
+        ota.load(partitions)
     power.on()
     mount()
 

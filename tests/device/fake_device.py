@@ -47,9 +47,9 @@ def decode(value):
     return value
 
 
-def provision(case, version="1.0.0", slot="a"):
-    """An installed chip that leaves the factory with one release confirmed."""
-    chip.install()
+def provision(case, version="1.0.0", slot="a", ota_blocks=None):
+    """An installed chip that leaves the factory with one release confirmed; `ota_blocks` as in fake_chip.install()."""
+    chip.install(ota_blocks=ota_blocks)
     chip.forget()
     nvs = chip.NVS("gatehouse").values
     for key, value in case["nvs"].items():
@@ -80,9 +80,10 @@ def put_release(release, root):
     return pack
 
 
-def boot():
-    """One boot of the core, as after a reset. Returns its Boot."""
+def boot(cause=chip.PWRON):
+    """One boot of the core, as after a reset for this cause. Returns its Boot."""
     chip.forget()
+    chip.start(cause)
     chip.mount()
     from gatehouse import slots
 

@@ -1,7 +1,7 @@
 """The device's own rules, run by the host: one text of them, so that nothing is signed that a device would refuse.
 
-`lib/gatehouse/` is MicroPython, but its rules for paths, index entries and configuration are plain Python. `const` is
-the only name of the platform that they need.
+`lib/gatehouse/` is MicroPython, but its rules for paths, indexes and configuration are plain Python. `const` is the only
+name of the platform that they need.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def module(name: str) -> ModuleType:
         shim: Any = ModuleType("micropython")
         shim.const = lambda value: value
         sys.modules["micropython"] = shim
+    sys.modules.setdefault("esp32", ModuleType("esp32"))  # some modules import it; no rule asks it
     sys.path.insert(0, str(_LIB))
     try:
         return importlib.import_module("gatehouse." + name)
@@ -58,6 +59,14 @@ def check_path(path: str) -> None:
 def check_entry(entry: Any) -> None:
     """GatehouseError("format" | "size" | "path" | "module") unless `entry` is one of an index."""
     _ask(module("tree").check_entry, entry)
+
+
+def check_firmware_index(data: bytes) -> None:
+    """GatehouseError("format" | "size") unless `data` is the index of an application image."""
+    image = module("image")
+    if len(data) > image.MAX_INDEX:
+        raise GatehouseError(f"the index of the image has {len(data)} bytes; devices take {image.MAX_INDEX}", "size")
+    _ask(image._parse, data)
 
 
 def check_uri(uri: str) -> None:

@@ -3,6 +3,9 @@
 Index, deterministic CBOR: {1: format 1, 2: name, 3: version, 4: core version needed, 5: .mpy version, 6: [entry...]};
 entry = [path, size, SHA-256, stored size, encoding] and, for a file over 64 KiB, the SHA-256 of each 64 KiB block.
 Pack: 4-byte big-endian length of the index, the index, the stored bodies in index order.
+
+An ESP32 application image travels the same way, as the only entry "firmware.bin", raw; fields 4 and 5 of its index are
+the core version inside it and the .mpy version that it runs.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ RAW, DEFLATE = 0, 1
 ENCODINGS = {RAW: "raw", DEFLATE: "deflate"}
 BLOCK = 65536  # bytes of a file that get a digest of their own
 MPY_VERSION = 6
+FIRMWARE = "firmware.bin"  # the one entry of a firmware's index
 _WINDOW_BITS = 10  # what a device has memory for: 1 KiB
 _MAX_TEXT = 32  # characters of name and version, as the device's index reader takes them
 
@@ -44,7 +48,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """A parsed index. `data` is its bytes; their SHA-256 is what a manifest signs for the component ["app"]."""
+    """A parsed index. `data` is its bytes; their SHA-256 is what a manifest signs for its component.
+
+    core, mpy: what an application needs, or what a firmware provides.
+    """
 
     data: bytes
     name: str
@@ -57,6 +64,11 @@ class Index:
     def digest(self) -> bytes:
         """SHA-256 of the index, 32 bytes."""
         return hashlib.sha256(self.data).digest()
+
+    @property
+    def component(self) -> str:
+        """The component that it is for: "app" or "firmware"."""
+        return "firmware" if [entry.path for entry in self.entries] == [FIRMWARE] else "app"
 
 
 def build(
@@ -76,13 +88,17 @@ def build(
         body = _deflate(data) if squeeze else data
         encoding = DEFLATE if len(body) < len(data) else RAW
         bodies.append(body if encoding == DEFLATE else data)
-        digest = hashlib.sha256(data).digest()
-        blocks = [hashlib.sha256(data[at : at + BLOCK]).digest() for at in range(0, len(data), BLOCK)]
-        entry = [path, len(data), digest, len(bodies[-1]), encoding]
-        entries.append([*entry, blocks] if len(blocks) > 1 else entry)
+        entries.append(_entry(path, data, len(bodies[-1]), encoding))
     needs = core.version() if needs_core is None else needs_core
     index = parse_index(cbor.dumps({1: 1, 2: name, 3: version, 4: needs, 5: MPY_VERSION, 6: entries}))
     return index, len(index.data).to_bytes(4, "big") + index.data + b"".join(bodies)
+
+
+def build_firmware(image: bytes, name: str, version: str, has_core: str, mpy: int = MPY_VERSION) -> tuple[Index, bytes]:
+    """The index and the pack of an ESP32 application image, which has the core `has_core` frozen inside."""
+    entries = [_entry(FIRMWARE, image, len(image), RAW)]
+    index = parse_index(cbor.dumps({1: 1, 2: name, 3: version, 4: has_core, 5: mpy, 6: entries}))
+    return index, len(index.data).to_bytes(4, "big") + index.data + image
 
 
 def check_mpy(path: str, data: bytes) -> None:
@@ -109,8 +125,12 @@ def parse_index(data: bytes, what: str = "the index") -> Index:
         raise GatehouseError(f"{what} lists {len(items)} files; a device takes 1 to {core.limit('MAX_FILES')}", "size")
     entries: list[Entry] = []
     offset = 0
+    firmware = len(items) == 1 and isinstance(items[0], list) and items[0][:1] == [FIRMWARE]
+    if firmware:
+        core.check_firmware_index(data)
     for item in items:
-        core.check_entry(item)
+        if not firmware:
+            core.check_entry(item)
         if entries and item[0].encode() <= entries[-1].path.encode():
             raise GatehouseError(f"{what} is not sorted at {item[0]}", "format")
         blocks = tuple(item[5]) if len(item) == 6 else ()
@@ -150,6 +170,13 @@ def unpack(data: bytes, what: str = "the pack") -> tuple[Index, dict[str, bytes]
     """Index and plain files of a pack, every byte verified. GatehouseError at the first that is wrong."""
     index = split(data, what)
     return index, {entry.path: body(data, entry, index) for entry in index.entries}
+
+
+def _entry(path: str, data: bytes, stored: int, encoding: int) -> list[Any]:
+    """The entry of a file with these plain bytes."""
+    entry = [path, len(data), hashlib.sha256(data).digest(), stored, encoding]
+    blocks = [hashlib.sha256(data[at : at + BLOCK]).digest() for at in range(0, len(data), BLOCK)]
+    return [*entry, blocks] if len(blocks) > 1 else entry
 
 
 def _deflate(data: bytes) -> bytes:

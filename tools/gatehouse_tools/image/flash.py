@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import functools
 import hashlib
 import io
+import operator
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +21,15 @@ _ERASED = b"\xff"
 _OTA_ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
 _OTA_STATES = {0: "new", 1: "pending verify", 2: "valid", 3: "invalid", 4: "aborted", 0xFFFFFFFF: "undefined"}
 _SECTOR = 4096
+
+# ESP-IDF's application image: header, segments, checksum (the last byte of a block of 16), SHA-256.
+_APP_HEADER = struct.Struct("<BBBBIB3xHBHH4xB")
+_SEGMENT = struct.Struct("<II")  # where it is loaded, bytes
+_APP_MAGIC = 0xE9
+_APP_ALIGN = 16
+_CHECKSUM = 0xEF  # what the XOR of all data begins with
+_HASH_APPENDED = 23  # place of the flag in the header
+_SHA256 = 32
 
 
 def compose(partitions: list[Partition], contents: Mapping[str, bytes], flash_size: int) -> bytes:
@@ -100,11 +111,12 @@ def parse_otadata(data: bytes) -> OtaEntry | None:
     return best
 
 
-def stand_in_app(label: str) -> bytes:
+def stand_in_app(label: str, size: int | None = None) -> bytes:
     """A minimal valid ESP32 application image that does nothing: the simulated board runs the unix port instead.
 
     It has a header, one segment with an application descriptor that says what it is, the checksum and the SHA-256, so
-    that esptool and ESP-IDF's rules for images accept it.
+    that esptool and ESP-IDF's rules for images accept it. With `size` (a multiple of 16) it is filled up to that many
+    bytes, which depend on `label`.
     """
     described = struct.pack(
         "<II8x32s32s16s16s32s32s80x",
@@ -117,12 +129,42 @@ def stand_in_app(label: str) -> bytes:
         b"none: simulator's stand-in",
         bytes(32),
     )
-    segment = struct.pack("<II", 0x3F400020, len(described)) + described
-    header = struct.pack("<BBBBI", 0xE9, 1, 2, 0x20, 0x40080000) + struct.pack("<B3xHBHH4xB", 0xEE, 0, 0, 0, 0xFFFF, 1)
-    body = header + segment
-    body += bytes(-(len(body) + 1) % 16)  # the checksum is the last byte of a block of 16
-    checksum = 0xEF
-    for byte in described:
-        checksum ^= byte
-    body += bytes([checksum])
+    if size is not None:
+        room = (size - _APP_HEADER.size - _SEGMENT.size - 1 - _SHA256) // 4 * 4
+        if size % _APP_ALIGN or room < len(described):
+            raise ValueError("size of an image")
+        described += hashlib.shake_128(label.encode()).digest(room - len(described))
+    # Segment count, mode DIO, flash of 4 MB; entry point; no write-protect pin; chip, revisions; a SHA-256 follows.
+    header = _APP_HEADER.pack(_APP_MAGIC, 1, 2, 0x20, 0x40080000, 0xEE, 0, 0, 0, 0xFFFF, 1)
+    body = header + _SEGMENT.pack(0x3F400020, len(described)) + described
+    body += bytes(-(len(body) + 1) % _APP_ALIGN)
+    body += bytes([functools.reduce(operator.xor, described, _CHECKSUM)])
     return body + hashlib.sha256(body).digest()
+
+
+def check_app(data: bytes, what: str) -> None:
+    """GatehouseError("format" | "size" | "digest") unless ESP-IDF's bootloader would start this application image.
+
+    What follows the image, such as the signature of secure boot, is not looked at.
+    """
+    if data[:1] != bytes([_APP_MAGIC]):
+        raise GatehouseError(f"{what} is not an ESP32 application image (it does not begin with 0xE9)", "format")
+    end, checksum = _APP_HEADER.size, _CHECKSUM
+    for _ in range(data[1]):
+        if end + _SEGMENT.size > len(data):
+            raise GatehouseError(f"{what} ends inside its segments", "size")
+        size = _SEGMENT.unpack_from(data, end)[1]
+        end += _SEGMENT.size
+        if end + size > len(data):
+            raise GatehouseError(f"{what} ends inside its segments", "size")
+        checksum = functools.reduce(operator.xor, data[end : end + size], checksum)
+        end += size
+    end += -(end + 1) % _APP_ALIGN
+    hashed = data[_HASH_APPENDED] == 1
+    if end + 1 + hashed * _SHA256 > len(data):
+        raise GatehouseError(f"{what} ends before its checksum", "size")
+    if data[end] != checksum:
+        raise GatehouseError(f"{what} is damaged: its checksum does not match", "digest")
+    end += 1
+    if hashed and hashlib.sha256(data[:end]).digest() != data[end : end + _SHA256]:
+        raise GatehouseError(f"{what} is damaged: its SHA-256 does not match", "digest")

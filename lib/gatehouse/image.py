@@ -66,14 +66,11 @@ def boot_label():
 def switch(label):
     """Have the next reset try the partition `label`; nothing is written when it would be taken anyway.
 
-    ESP-IDF gives it one try: the reset after that goes back, unless keep() was called. Refused("format") when the
-    bootloader would not take what is there.
+    ESP-IDF gives it one try: the reset after that goes back, unless keep() was called. OSError when the bootloader
+    would not take what is there, or there is no such partition.
     """
     if boot_label() != label:
-        try:
-            esp32.Partition(label).set_boot()
-        except OSError as error:
-            raise Refused("format", "the bootloader does not take %s: %s" % (label, error))
+        esp32.Partition(label).set_boot()
 
 
 def keep():

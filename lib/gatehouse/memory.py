@@ -21,7 +21,6 @@ _PASSING = (
     "image",
     "tree",
     "unpack",
-    "image",
     "source",
     "connection",
     "uri",

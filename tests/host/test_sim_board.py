@@ -30,13 +30,13 @@ def part(name):
 
 
 def make_image(path, main, boot=None, files=None, values=None, table=TABLE):
-    """A flash image whose main.py is `main`."""
+    """A flash image whose main.py is `main`; `table` may leave out or rename partitions of boards/unix."""
     tree = {"/main.py": textwrap.dedent(main).encode(), **(files or {})}
     if boot is not None:
         tree["/boot.py"] = textwrap.dedent(boot).encode()
     contents = {
         "nvs": flash.nvs_image(values or {}, part("nvs").size),
-        "ota_0": flash.stand_in_app("first"),
+        next(one.name for one in table if one.type == partitions.APP): flash.stand_in_app("first"),
         "vfs": littlefs.build(tree, [], part("vfs").size),
     }
     path.write_bytes(flash.compose(table, contents, FLASH))
@@ -48,8 +48,8 @@ def bench(tmp_path):
     """bench(main, ...) is a board that has power; it ends with the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(main, boot=None, *, name="flash.bin", power=True, files=None, values=None, **more):
-            image = make_image(tmp_path / name, main, boot, files, values)
+        def make(main, boot=None, *, name="flash.bin", power=True, files=None, values=None, table=TABLE, **more):
+            image = make_image(tmp_path / name, main, boot, files, values, table)
             board = stack.enter_context(Board(image, log=tmp_path / "uart.log", **more))
             if power:
                 board.power_on()
@@ -880,6 +880,134 @@ def test_an_image_that_is_confirmed_stays(bench):
     board.lines.clear()
     board.power_on()
     board.wait_line("1 ota_1 ota_1", WAIT)
+
+
+def test_a_soft_reset_does_not_pass_through_the_bootloader(bench):
+    board = bench(
+        OTA.replace("== 1:", "== 1 and running.info()[4] == 'ota_0':")
+        + """
+    if machine.reset_cause() == 2:
+        machine.soft_reset()
+    if machine.reset_cause() == 5:
+        machine.reset()
+    """
+    )
+    lines = ["1 ota_0 ota_0", "next ota_1", "2 ota_1 ota_1", "5 ota_1 ota_1", "2 ota_0 ota_0"]
+    board.wait(lambda board: len(board.lines) >= len(lines), WAIT)
+    assert list(board.lines)[: len(lines)] == lines
+
+
+def test_reset_causes(bench):
+    board = bench("""
+        import machine
+        print(machine.reset_cause(), machine.PWRON_RESET, machine.HARD_RESET, machine.WDT_RESET, machine.SOFT_RESET)
+        cause = machine.reset_cause()
+        if cause == machine.PWRON_RESET:
+            machine.reset()
+        if cause == machine.HARD_RESET:
+            machine.soft_reset()
+        if cause == machine.SOFT_RESET:
+            machine.WDT(timeout=50)
+        """)
+    board.wait_line("3 1 2 3 5", WAIT)
+    assert [line[0] for line in board.lines] == ["1", "2", "5", "3"]
+    board.power_off()
+    board.lines.clear()
+    board.power_on()
+    board.wait_line("1 1 2 3 5", WAIT)
+
+
+def test_a_pending_image_is_given_up_after_a_watchdog_reset_and_a_power_cut(bench):
+    for name, end in (("watchdog", "machine.WDT(timeout=50)"), ("cut", "spare = running.ioctl(6, 300)")):
+        board = bench(OTA + f"\n    if running.info()[4] == 'ota_1':\n        print('on trial')\n        {end}\n", name=name)
+        if name == "cut":
+            board.auto_power = True
+            board.wait_line("next ota_1", WAIT)
+            board.cut_at(3)  # after the two that make it pending
+        board.wait_line("ota_0 ota_0" if name == "cut" else "3 ota_0 ota_0", WAIT)
+        board.wait(lambda board: board.lines.count("on trial") == 1, WAIT)
+
+
+SWITCH = """
+    from esp32 import Partition
+    running = Partition(Partition.RUNNING)
+    print("runs", running.info()[4], Partition(Partition.BOOT).info()[4])
+    spare = Partition("ota_1")
+    spare.writeblocks(0, b"\\xe9" + bytes(4095))
+    print("switch")
+    spare.set_boot()
+    print("switched")
+    """
+
+
+def test_a_cut_in_any_write_of_otadata_leaves_an_image_that_runs(bench):
+    """The switch: before it is whole the old image runs, then the new one."""
+    for cut in (1, 2, 3, 4):
+        board = bench(SWITCH, name=f"{cut}.bin", power=False, seed=cut)
+        board.power_on(cut_at=4 + cut)  # two of the bootloader, which names ota_0 in otadata; two of the image
+        board.wait(lambda board: not board.running or at_prompt(board), WAIT)
+        switched = "switched" in board.lines
+        assert switched == (cut > 2)
+        if board.running:
+            board.power_off()
+        board.lines.clear()
+        # Cuts 3 and 4: the bootloader makes the new image pending, and loses its own entry over that.
+        board.power_on(cut_at=cut - 2 if switched else None)
+        board.wait(lambda board: not board.running or at_prompt(board), WAIT)
+        if not board.running:
+            board.power_on()
+        line = board.wait_line("runs", WAIT)
+        # Cut 3 is in an erase, which may leave the entry as it was: then the new image is tried once more.
+        assert line in ("runs ota_0 ota_0", "runs ota_1 ota_1" if cut == 3 else None)
+
+
+WITHOUT_OTA = """
+    from esp32 import Partition
+    running = Partition(Partition.RUNNING)
+    print(running.info()[4])
+    for action in (
+        running.get_next_update, lambda: Partition(Partition.BOOT), running.set_boot,
+        Partition.mark_app_valid_cancel_rollback,
+    ):
+        try:
+            print(action().info()[4])
+        except OSError as error:
+            print(*error.args)
+    """
+
+
+def test_boards_without_a_second_partition(bench):
+    rows = [one for one in TABLE if one.name not in ("otadata", "ota_1")]
+    factory = [partitions.Partition("factory", 0, 0, one.offset, one.size) if one.type == 0 else one for one in rows]
+    assert finished(bench(WITHOUT_OTA, table=factory)) == ["factory", "2", "2", "-261 ESP_ERR_NOT_FOUND", "-1 ESP_FAIL"]
+    single = [one for one in TABLE if one.name != "ota_1"]
+    assert finished(bench(WITHOUT_OTA, name="single.bin", table=single))[:3] == ["ota_0", "ota_0", "ota_0"]
+
+
+def test_only_whole_sectors_are_erased_by_a_write(bench):
+    board = bench("""
+        from esp32 import Partition
+        spare = Partition("ota_1")
+        spare.writeblocks(0, bytes(8192))
+        print("two")
+        for data, part in ((bytes(100), spare), (bytes(4097), spare)):
+            try:
+                part.writeblocks(0, data)
+            except OSError as error:
+                print(*error.args)
+        try:
+            Partition("nvs").set_boot()
+        except OSError as error:
+            print(*error.args)
+        print(spare.get_next_update().info()[4], Partition("ota_0").get_next_update().info()[4])
+        """)
+    assert finished(board) == [
+        "two",
+        "-260 ESP_ERR_INVALID_SIZE",
+        "-260 ESP_ERR_INVALID_SIZE",
+        "-258 ESP_ERR_INVALID_ARG",
+        "ota_0 ota_1",
+    ]
 
 
 # What is left running, and what runs at once.

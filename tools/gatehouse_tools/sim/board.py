@@ -120,6 +120,7 @@ class Board:
         path = str(self.image.resolve()).encode()
         self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5])
         self._descriptor = -1  # of the image, while there is power
+        self._app: tables.Partition | None = None  # that the bootloader has started
         self._process: Process | None = None
         self._partial = b""  # a line of the UART that has not ended
         self._changed = threading.Condition()
@@ -338,7 +339,8 @@ class Board:
         self._bench.put(_LINKED, 0)
         try:
             ota = Ota(self._flash, self._table)
-            running = ota.bootloader()
+            if cause != SOFT_RESET:  # that one starts MicroPython again and nothing before it
+                self._app = ota.bootloader()
             store = next((row for row in self._table if row.name == "nvs"), None)
             nvs = Nvs(self._flash, store.offset, store.size) if store else None
         except PowerCut:
@@ -347,7 +349,7 @@ class Board:
         except FlashFault as fault:
             self._stop("fault", str(fault))
             return
-        self._chip = Chip(self._bench, nvs, Partitions(self._flash, self._table, ota, running))
+        self._chip = Chip(self._bench, nvs, Partitions(self._flash, self._table, ota, self._app))
         process = Process(self._files, self.heap, self._descriptor, self._bench.memory, self._disk)
         self._process = process
         self._selector.register(process.uart, selectors.EVENT_READ, lambda: self._read_uart(process))

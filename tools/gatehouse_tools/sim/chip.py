@@ -108,6 +108,8 @@ class OnePartition:
     def writeblocks(self, block: int, data: bytes, offset: int | None = None) -> None:
         address = self._address(block, offset or 0, len(data))
         if offset is None:
+            if len(data) % SECTOR:
+                raise Error("OSError", -0x104, "ESP_ERR_INVALID_SIZE")  # only whole sectors can be erased
             for at in range(address, address + len(data), SECTOR):
                 self._flash.erase(at)
         self._flash.program(address, data)
@@ -122,11 +124,15 @@ class OnePartition:
         return 0 if 1 <= command <= 6 else None
 
     def set_boot(self) -> None:
+        if self._row.type != APP:
+            raise Error("OSError", -0x102, "ESP_ERR_INVALID_ARG")
+        if not self._all._ota.has_otadata:
+            raise Error("OSError", -0x105, "ESP_ERR_NOT_FOUND")
         if not self._all._ota.set_boot(self._row):
             raise Error("OSError", -0x1503, "ESP_ERR_OTA_VALIDATE_FAILED")
 
     def get_next_update(self) -> OnePartition:
-        return self._all._one(self._all._ota.next_update(self._all._running))
+        return self._all._one(self._all._ota.next_update(self._row))
 
     def _address(self, block: int, offset: int, size: int) -> int:
         at = block * SECTOR + offset

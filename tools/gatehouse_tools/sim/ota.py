@@ -49,6 +49,11 @@ class Ota:
         self._factory = [p for p in apps if p.subtype == SUBTYPES[APP]["factory"]]
         self._slots = sorted((p for p in apps if _OTA_0 <= p.subtype < _OTA_0 + 16), key=lambda p: p.subtype)
 
+    @property
+    def has_otadata(self) -> bool:
+        """Whether there is anything to keep a choice in."""
+        return self._address is not None
+
     def _entries(self) -> list[Entry]:
         found = []
         for index in range(2 if self._address is not None else 0):
@@ -97,18 +102,20 @@ class Ota:
         return self._flash.read(part.offset, 1) == _IMAGE_MAGIC
 
     def boot_partition(self) -> Partition | None:
-        """What the next boot takes, as far as otadata says: esp_ota_get_boot_partition()."""
+        """What the next boot takes, as far as otadata says: esp_ota_get_boot_partition(). None without otadata."""
+        if not self.has_otadata:
+            return None
         entries = self._entries()
         active = self._active(entries)
         if active is not None:
             return self._slots[(entries[active].sequence - 1) % len(self._slots)]
         return next(iter(self._factory + self._slots), None)
 
-    def next_update(self, running: Partition | None) -> Partition | None:
-        """Where an update goes: esp_ota_get_next_update_partition()."""
+    def next_update(self, start: Partition) -> Partition | None:
+        """Where an update goes when `start` runs: esp_ota_get_next_update_partition(). A single one follows itself."""
         if not self._slots:
             return None
-        following = self._slots.index(running) + 1 if running in self._slots else 0
+        following = self._slots.index(start) + 1 if start in self._slots else 0
         return self._slots[following % len(self._slots)]
 
     def set_boot(self, part: Partition) -> bool:

@@ -162,7 +162,7 @@ class Manifest:
         for at in range(0, len(commands), 2):
             code, argument = commands[at], commands[at + 1]
             if type(code) is not int or code not in _COMMANDS or not _COMMANDS[code][0] & where:
-                raise Refused("unsupported", "command %s" % code)
+                raise Refused("unsupported", "command %s" % (code,))  # which may be any item, a Tag too
             if code == _SET_COMPONENT_INDEX:
                 self._indices(argument)
             elif code == _OVERRIDE:

@@ -359,6 +359,12 @@ def test_unknown_commands():
     taken(install=[20, {21: "x"}, 21, 15])
 
 
+def test_command_that_is_no_number():
+    for code in (cbor.Tag(1, 2), cbor.undefined, "21", b"\x15", [21], {21: 1}, None, 21.0):
+        refused("unsupported", install=[20, {21: "x"}, code, 2])
+    taken(install=[20, {21: "x"}, 21, 2])
+
+
 def test_unknown_command_after_a_known_one_is_refused_before_anything_runs():
     refused("unsupported", install=[20, {21: "x"}, 21, 15, 99, 15])
     refused("unsupported", install=[15, [sequence(14, 15), sequence(99, 15)]])

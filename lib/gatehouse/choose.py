@@ -4,13 +4,13 @@ import os
 
 import machine
 
-from gatehouse import Refused, cbor, config, record, suit, tree, trust
+from gatehouse import Refused, cbor, config, record, suit, transitions, tree, trust
 
 
 def choose(boot):
     """Load the record, write it, verify. Sets the mode and release of `boot` (slots.Boot). Refused when nothing can."""
     boot.record = _record(boot.store)
-    way = boot.record.begin()
+    way = transitions.begin(boot.record)
     try:
         boot.record.save()  # the first write of every boot
     except OSError as error:
@@ -26,7 +26,7 @@ def choose(boot):
         why = _on_trial_partition(boot) or _configured(boot, boot.record.trial) or _verifies(boot, boot.record.trial)
         if why:
             print("gatehouse: trial:", why)
-            boot.record.fail_trial(why.reason)
+            transitions.fail_trial(boot.record, why.reason)
             boot.record.save()
             way = "active" if boot.record.active else "recovery"
     if way != "trial":
@@ -100,7 +100,7 @@ def _choose_active(boot):
     print("gatehouse: active:", error)
     other = record.Release(["a" if active.slot == "b" else "b", None, 0, active.partition, active.config])
     if not _verifies(boot, other) and other.digest not in boot.record.floors[4]:
-        boot.record.fall_back(other, error.reason)
+        transitions.fall_back(boot.record, other, error.reason)
         boot.record.save()
         return "active"
     boot.failure = error
@@ -123,7 +123,7 @@ def _rebuild(boot):
         elif release.digest not in boot.record.floors[4]:
             candidate = release
     if candidate:
-        boot.record.start_trial(candidate, record.Update(candidate.digest, candidate.sequence, ["app"]))
+        transitions.start_trial(boot.record, candidate, candidate.digest, candidate.sequence, ["app"])
         boot.record.tries = 0  # this boot is its one try
         boot.record.save()
         return "trial"
@@ -227,12 +227,12 @@ def _load_config(boot, generation):
         pinned = boot.store.blob("factory")
         if pinned is not None and pinned != envelope.digest:
             raise Refused("digest", "not the factory's configuration")
-        keep = (pinned,)
+        keep = [pinned]
     else:
         known = boot.record.configs.get(generation)
         if known and known[1] != envelope.digest:
             raise Refused("digest", "configuration %d is not the one that the boot record names" % generation)
-        keep = ()
+        keep = []
     manifest = trust.admitted(boot.trust, envelope, "config", keep)
     if generation != record.FACTORY and manifest.sequence < boot.record.floors[2].get("config", 0):
         raise Refused("sequence", "%d is below the boot floor" % manifest.sequence)
@@ -274,5 +274,5 @@ def _record(nvs):
     except ValueError:
         return record.Record(None, floors)
     if floors:
-        found.merge(floors)
+        transitions.merge(found, floors)
     return found

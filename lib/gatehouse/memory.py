@@ -8,9 +8,11 @@ from micropython import const
 # Modules that are needed at boot or during an update only, and those that are needed all the time.
 _PASSING = (
     "choose",
+    "transitions",
     "config",
     "trust",
     "suit",
+    "suit_check",
     "suit_commands",
     "es256",
     "lms",

@@ -51,4 +51,3 @@ def install(boot, envelope, manifest, data):
     boot.record.floors[1]["trust"] = [store.version, manifest.digest]
     boot.record.outcome = ["confirmed", None, manifest.digest, manifest.sequence]
     boot.record.save()
-

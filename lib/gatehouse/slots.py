@@ -83,31 +83,20 @@ class Boot:
     def confirm(self):
         """The trial has proved its health: it becomes the active release, and the floors move."""
         if self.mode == "trial":
-            self.record.confirm_trial()
+            from gatehouse import transitions
+
+            transitions.confirm_trial(self.record)
             self.record.save()
-            self.keep()
+            self.store.put("floors", cbor.dumps(self.record.floors))
+            if self.record.active.partition:
+                from gatehouse import image
+
+                image.keep()
+            for name in os.listdir("/state"):
+                if transitions.stale(self.record, name):
+                    os.remove("/state/" + name)
             self.mode = "active"
             self._deadline = None
-
-    def keep(self):
-        """Make what follows the record follow it: floors in NVS, the bootloader's choice, stale configurations."""
-        self.store.put("floors", cbor.dumps(self.record.floors))
-        if self.record.active.partition:
-            from gatehouse import image
-
-            image.keep()
-        for name in os.listdir("/state"):
-            if name.startswith("config-") and name not in self._configs():
-                os.remove("/state/" + name)
-
-    def _configs(self):
-        generations = (record.FACTORY, self.record.last, self.record.active.config)
-        return ["config-%d.suit" % generation for generation in generations]
-
-    def next_generation(self):
-        """The number of a new configuration: above all that are kept."""
-        active = self.record.active
-        return max(record.FACTORY, self.record.last, active.config if active else 0) + 1
 
     def restore(self, factory=False):
         """Try the configuration that was confirmed before the active one, or the factory's: at the next boot, on trial.
@@ -118,9 +107,9 @@ class Boot:
             raise Refused("busy", "a release is on trial or waits for its trial")
         if not self.record.active:
             raise Refused("state", "no release runs here")
-        release = record.Release(self.record.active.fields())
-        release.config = record.FACTORY if factory else self.record.last
-        self.record.start_trial(release, record.Update(b"", 0, []))
+        from gatehouse import transitions
+
+        transitions.restored(self.record, factory)
         self.record.save()
 
     def inactive(self):

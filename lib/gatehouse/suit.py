@@ -14,7 +14,7 @@ import hashlib
 
 from micropython import const
 
-from gatehouse import Refused, cbor, cose
+from gatehouse import Refused, cbor, cose, suit_check
 from gatehouse.suit_commands import (  # noqa: F401 what run() yields, for its callers
     COMPONENT_SLOT,
     CONTENT,
@@ -220,10 +220,10 @@ def _manifest(envelope):
     _known(common, _IN_COMMON)
     found = Manifest(envelope.digest, fields[_SEQUENCE], _components(common.get(_COMPONENTS)))
     if _SHARED in common:
-        found.add("shared", common[_SHARED])
+        suit_check.add(found, "shared", common[_SHARED])
     for section, label in _SECTIONS.items():
         if label in fields:
-            found.add(section, envelope.resolve(label, fields[label]))
+            suit_check.add(found, section, envelope.resolve(label, fields[label]))
     if _TEXT in fields:
         envelope.resolve(_TEXT, fields[_TEXT])  # signed, but for people: not read here
     for label in _SEVERABLE:

@@ -1,6 +1,6 @@
-"""The commands of a SUIT manifest (draft-ietf-suit-manifest-37, section 8.4): the subset, its check, its interpreter.
+"""The commands of a SUIT manifest (draft-ietf-suit-manifest-37, section 8.4): the subset's interpreter.
 
-What these tables do not have is refused, never skipped. Conditions on the device's identity and on the clock are
+What the tables here and in suit_check.py do not have is refused, never skipped. Conditions on the device's identity and on the clock are
 decided here; whatever touches a component is yielded to the caller. Running needs this module, not the parser.
 """
 
@@ -37,37 +37,21 @@ _DEVICE = const(24)
 _RUN_SEQUENCE = const(32)
 _SOFT_FAILURE = const(13)  # a parameter of the interpreter itself
 
-_MAX_SEQUENCE = const(2048)  # bytes of one sequence: it is decoded as a whole, to a few times its size
-_MAX_NESTING = const(4)  # sequences inside each other: every level is a generator inside a generator
-_MAX_POLICY = const(15)  # four bits of reporting policy
 _MAX_STEPS = const(256)  # commands of one run, each time they run: a list of components multiplies them
 
-# Where a command may stand: a bit for each sequence, and one for what is nested in the shared sequence.
-_WHERE = {"shared": 1, "payload-fetch": 4, "install": 8, "validate": 16, "load": 32, "invoke": 64}
-_SHARED = const(1)
-_IN_SHARED = const(2)
-_BRING = const(12)  # payload-fetch, install
-_CHANGE = const(44)  # payload-fetch, install, load
-_INVOKE = const(64)
-_ANYWHERE = const(127)
-
-# command -> (where it may stand, the parameter that must be set or 0, the reason when it is a condition that fails)
+# command -> (the parameter that must be set or 0, the reason when it is a condition that fails)
 _COMMANDS = {
-    _VENDOR: (_SHARED, _VENDOR, "vendor"),
-    _CLASS: (_SHARED, _CLASS, "class"),
-    _DEVICE: (_ANYWHERE, _DEVICE, "device"),
-    IMAGE_MATCH: (_ANYWHERE, IMAGE_DIGEST, "digest"),
-    COMPONENT_SLOT: (_ANYWHERE, SLOT, "slot"),
-    _USE_BEFORE: (_BRING, _USE_BEFORE, "expired"),  # not at boot: no clock may stop a device from starting
-    _ABORT: (_ANYWHERE, 0, "condition"),
-    FETCH: (_BRING, URI, None),
-    COPY: (_CHANGE, SOURCE_COMPONENT, None),
-    WRITE: (_CHANGE, CONTENT, None),
-    INVOKE: (_INVOKE, 0, None),
-    _SET_COMPONENT_INDEX: (_ANYWHERE, 0, None),
-    _OVERRIDE: (_ANYWHERE, 0, None),
-    _TRY_EACH: (_ANYWHERE, 0, None),
-    _RUN_SEQUENCE: (_ANYWHERE, 0, None),
+    _VENDOR: (_VENDOR, "vendor"),
+    _CLASS: (_CLASS, "class"),
+    _DEVICE: (_DEVICE, "device"),
+    IMAGE_MATCH: (IMAGE_DIGEST, "digest"),
+    COMPONENT_SLOT: (SLOT, "slot"),
+    _USE_BEFORE: (_USE_BEFORE, "expired"),
+    _ABORT: (0, "condition"),
+    FETCH: (URI, None),
+    COPY: (SOURCE_COMPONENT, None),
+    WRITE: (CONTENT, None),
+    INVOKE: (0, None),
 }
 
 # parameter -> type; an identifier has 16 bytes
@@ -140,45 +124,10 @@ class Manifest:
         self.sequence = sequence
         self.components = components
         self._count = len(components)
-        self._sequences = {}  # name -> encoded sequence, or None if it was severed and is gone
+        self.sequences = {}  # name -> encoded sequence that suit_check has passed, None if it was severed and is gone
         self._passed = {_VENDOR: 0, _CLASS: 0, IMAGE_MATCH: 0}  # condition -> a bit for each component where it held
 
-    def add(self, name, data):
-        """Take the encoded sequence `name` once it is checked, None if it was severed and is gone. Raises Refused."""
-        if data is not None:
-            self._check(data, _WHERE[name], 0)
-        self._sequences[name] = data
-
-    def _check(self, data, where, depth):
-        """Refuse an encoded sequence that the standard or the subset does not allow, with all that is nested in it."""
-        if depth > _MAX_NESTING or not isinstance(data, bytes) or len(data) > _MAX_SEQUENCE:
-            raise Refused("format", "sequence")
-        commands = decode(data, list, "sequence")
-        if not commands or len(commands) & 1:
-            raise Refused("format", "sequence")
-        if self._count > 1 and not depth and commands[0] != _SET_COMPONENT_INDEX:
-            raise Refused("format", "sequence")
-        nested = _IN_SHARED if where == _SHARED else where
-        for at in range(0, len(commands), 2):
-            code, argument = commands[at], commands[at + 1]
-            if type(code) is not int or code not in _COMMANDS or not _COMMANDS[code][0] & where:
-                raise Refused("unsupported", "command %s" % (code,))  # which may be any item, a Tag too
-            if code == _SET_COMPONENT_INDEX:
-                self._indices(argument)
-            elif code == _OVERRIDE:
-                self._override({}, argument, depth)
-            elif code == _RUN_SEQUENCE:
-                self._check(argument, nested, depth + 1)
-            elif code == _TRY_EACH:
-                count = len(argument) - (argument[-1:] == [None]) if isinstance(argument, list) else 0
-                if count < 2:
-                    raise Refused("format", "try-each")
-                for item in argument[:count]:  # nil may only be the last
-                    self._check(item, nested, depth + 1)
-            elif not uint(argument) or argument > _MAX_POLICY:
-                raise Refused("format", "command %d" % code)
-
-    def _indices(self, argument):
+    def indices(self, argument):
         """The component indices that an argument of set-component-index means (section 6.5)."""
         if argument is True:
             return range(self._count)
@@ -190,7 +139,7 @@ class Manifest:
                 raise Refused("component", "index %d" % index)
         return indices
 
-    def _override(self, parameters, argument, depth):
+    def override(self, parameters, argument, depth):
         """Set the values of `argument`, decoded, in `parameters`."""
         if not isinstance(argument, dict) or not argument:
             raise Refused("format", "parameters")
@@ -217,10 +166,10 @@ class Manifest:
         self._steps = 0
         self._device = device
         for name in ("shared", section):
-            if name in self._sequences:
-                if self._sequences[name] is None:
+            if name in self.sequences:
+                if self.sequences[name] is None:
                     raise Refused("format", "%s was severed" % name)
-                yield from self._sequence(self._sequences[name], (0,), False, 0)
+                yield from self._sequence(self.sequences[name], (0,), False, 0)
 
     def _sequence(self, data, current, soft, depth):
         """Run one sequence for the components `current`. Returns None, or the failure of a condition if it was soft.
@@ -231,7 +180,7 @@ class Manifest:
         for at in range(0, len(commands), 2):
             code, argument = commands[at], commands[at + 1]
             if code == _SET_COMPONENT_INDEX:
-                current = self._indices(argument)
+                current = self.indices(argument)
                 continue
             for index in current:
                 self._steps += 1
@@ -239,7 +188,7 @@ class Manifest:
                     raise Refused("format", "steps")
                 failure = None
                 if code == _OVERRIDE:
-                    self._override(self._parameters[index], argument, depth)
+                    self.override(self._parameters[index], argument, depth)
                     soft = argument.get(_SOFT_FAILURE, soft)
                 elif code == _RUN_SEQUENCE:
                     yield from self._sequence(argument, (index,), False, depth + 1)
@@ -266,7 +215,7 @@ class Manifest:
 
     def _command(self, code, index):
         """Do or yield one condition or directive. Returns None, or the Refused of a condition that does not hold."""
-        _, needed, reason = _COMMANDS[code]
+        needed, reason = _COMMANDS[code]
         parameters = self._parameters[index]
         wanted = parameters[needed] if needed else None
         bit = 1 << index

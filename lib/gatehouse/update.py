@@ -6,7 +6,7 @@ boot record makes the next boot try it all together.
 
 import os
 
-from gatehouse import Refused, record, trust
+from gatehouse import Refused, record
 from gatehouse import suit_commands as suit
 
 _SECTIONS = ("payload-fetch", "install", "validate", "load", "invoke")
@@ -114,6 +114,8 @@ class Installation:
 
     def _matches(self, name, parameters):
         if name == "config":
+            from gatehouse import trust
+
             return name in self._small and trust.matches(self._small[name], parameters)
         wanted = (parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE])
         if name == "firmware":
@@ -134,12 +136,14 @@ class Installation:
         The order matters: what the record will name is written and read back before; the bootloader is told before the
         record, because an image that the record does not name yet is given up by the next boot.
         """
+        from gatehouse import transitions
+
         boot, manifest, names = self._boot, self._manifest, self._names
         running = boot.record.active
         fields = running.fields() if running else [self._slot, b"", 0, None, record.FACTORY]
         trial = record.Release(fields)
         if "config" in names:
-            trial.config = boot.next_generation()
+            trial.config = transitions.next_generation(boot.record)
             record.save(record.CONFIG % trial.config, data)
         if "app" in names:
             trial.slot, trial.digest, trial.sequence = self._slot, manifest.digest, manifest.sequence
@@ -152,5 +156,5 @@ class Installation:
                 boot.record.save()
             trial.partition = self._partition
             image.switch(self._partition)
-        boot.record.start_trial(trial, record.Update(manifest.digest, manifest.sequence, names, self._no_return))
+        transitions.start_trial(boot.record, trial, manifest.digest, manifest.sequence, names, self._no_return)
         boot.record.save()

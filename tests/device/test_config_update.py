@@ -1,4 +1,4 @@
-"""The component ["config"]: tried and confirmed like an application, and the way back to the last good and the factory's."""
+"""The component ["config"]: tried and confirmed like an application, with a way back to the last good one."""
 
 import os
 

@@ -1,6 +1,6 @@
 """The boot record by itself: what is no record, and floors that never go down."""
 
-from gatehouse import record
+from gatehouse import record, transitions
 from harness import raises
 
 OLD, NEW = b"\x01" * 32, b"\x02" * 32
@@ -8,10 +8,6 @@ OLD, NEW = b"\x01" * 32, b"\x02" * 32
 
 def release(digest, sequence, slot="a"):
     return record.Release([slot, digest, sequence, None, 1])
-
-
-def update(digest, sequence, *components, no_return=False):
-    return record.Update(digest, sequence, list(components) or ["app"], no_return)
 
 
 def made():
@@ -24,10 +20,10 @@ def made():
 
 def test_round_trip():
     found = made()
-    found.start_trial(release(NEW, 200, "b"), update(NEW, 200))
+    transitions.start_trial(found, release(NEW, 200, "b"), NEW, 200, ["app"])
     again = record.Record(found.dumps())
     assert again.dumps() == found.dumps()
-    assert again.trial.fields() == ["b", NEW, 200, None, 1] and again.tries == record.TRIES
+    assert again.trial.fields() == ["b", NEW, 200, None, 1] and again.tries == transitions.TRIES
 
 
 def test_each_flipped_bit_is_noticed():
@@ -75,8 +71,8 @@ def test_large_file_is_not_read():
 
 def test_confirming_moves_both_floors():
     found = made()
-    found.start_trial(release(NEW, 200, "b"), update(NEW, 200))
-    found.confirm_trial()
+    transitions.start_trial(found, release(NEW, 200, "b"), NEW, 200, ["app"])
+    transitions.confirm_trial(found)
     assert found.floors == {1: {"app": [200, NEW]}, 2: {"app": 100}, 3: NEW, 4: []}
 
 
@@ -84,15 +80,15 @@ def test_floors_never_go_down():
     found = made()
     found.floors[1]["app"] = [300, NEW]
     found.floors[2]["app"] = 150
-    found.start_trial(release(OLD, 200, "b"), update(OLD, 200))  # as after a lost record
-    found.confirm_trial()
+    transitions.start_trial(found, release(OLD, 200, "b"), OLD, 200, ["app"])  # as after a lost record
+    transitions.confirm_trial(found)
     assert found.floors[1]["app"] == [300, NEW]
     assert found.floors[2]["app"] == 150
 
 
 def test_merge_takes_the_higher_of_each_floor():
     found = made()
-    found.merge({1: {"app": [99, NEW], "config": [5, NEW]}, 2: {"app": 95, "config": 1}, 3: NEW, 4: [NEW]})
+    transitions.merge(found, {1: {"app": [99, NEW], "config": [5, NEW]}, 2: {"app": 95, "config": 1}, 3: NEW, 4: [NEW]})
     assert found.floors == {1: {"app": [100, OLD], "config": [5, NEW]}, 2: {"app": 95, "config": 1}, 3: OLD, 4: []}
-    found.merge({1: {"app": [101, NEW]}, 2: {"app": 94}, 3: b"", 4: []})
+    transitions.merge(found, {1: {"app": [101, NEW]}, 2: {"app": 94}, 3: b"", 4: []})
     assert found.floors[1]["app"] == [101, NEW] and found.floors[2]["app"] == 95

@@ -10,6 +10,7 @@ from gatehouse import Refused, cbor, config, record, suit, transitions, tree, tr
 def choose(boot):
     """Load the record, write it, verify. Sets the mode and release of `boot` (slots.Boot). Refused when nothing can."""
     boot.record = _record(boot.store)
+    tried = boot.record.trial
     way = transitions.begin(boot.record)
     try:
         boot.record.save()  # the first write of every boot
@@ -20,6 +21,8 @@ def choose(boot):
             way = "active" if boot.record.active else "recovery"
     _reconcile(boot)
     _load_anchors(boot)
+    if tried and not boot.record.trial:
+        _tell(boot)
     if way == "rebuild":
         way = _rebuild(boot)
     if way == "trial":
@@ -28,6 +31,7 @@ def choose(boot):
             print("gatehouse: trial:", why)
             transitions.fail_trial(boot.record, why.reason)
             boot.record.save()
+            _tell(boot)
             way = "active" if boot.record.active else "recovery"
     if way != "trial":
         if way == "active":
@@ -102,9 +106,16 @@ def _choose_active(boot):
     if not _verifies(boot, other) and other.digest not in boot.record.floors[4]:
         transitions.fall_back(boot.record, other, error.reason)
         boot.record.save()
+        _tell(boot)
         return "active"
     boot.failure = error
     return "recovery"
+
+
+def _tell(boot):
+    """Journal a roll back."""
+    state, reason, digest, _ = boot.record.outcome
+    boot.note(state, reason, digest[:8])
 
 
 def _rebuild(boot):

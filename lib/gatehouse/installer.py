@@ -12,6 +12,8 @@ from gatehouse.memory import unload
 
 _CHUNK = const(1024)  # bytes read and written at once
 _MAX_REMEMBERED = const(8)  # offers that are not looked at again in this boot
+_NOTES = const(4)  # refusals that are journaled at once,
+_NOTE_MS = const(600000)  # and how long it takes until one more is: a flood must not push the older entries out
 _BURST = const(8)  # signatures of refused offers that are checked at once,
 _REFILL_MS = const(5000)  # and how long it takes until one more is: a check takes a quarter of a second of a chip
 
@@ -37,6 +39,10 @@ class Installer:
         self._remembered = {}  # SHA-256 of an envelope -> refusal map; an empty one for what is here already
         self._budget = _BURST
         self._budget_ms = time.ticks_ms()
+        self._notes = _NOTES
+        self._notes_ms = self._budget_ms
+        self._unnoted = 0  # refusals that were not journaled one by one
+        self._event = None  # what is to be journaled once there is room in memory
         self._held = None  # (step, components, manifest digest) that the policy holds back
         self._approved = None  # (step, manifest digest)
         self.link = None
@@ -125,6 +131,9 @@ class Installer:
             self._busy = False
             unload()
             gc.collect()
+            if self._event:
+                self._boot.note(*self._event)
+                self._event = None
         return False
 
     def approve(self, step):
@@ -161,6 +170,7 @@ class Installer:
         from gatehouse import rotation
 
         rotation.install(self._boot, envelope, manifest, data)
+        self._event = ("trust", manifest.digest[:8])
         self._set("confirmed", reason=None, detail="", digest=manifest.digest, sequence=manifest.sequence)
 
     def _admit(self, envelope):
@@ -197,21 +207,27 @@ class Installer:
         if self._hold("install", names, manifest):
             return False
         work.switch(data)
+        self._event = ("pending-reboot", manifest.digest[:8], manifest.sequence)
         self._set("pending-reboot", reason=None, detail="")
         return True
 
     async def _wait_for_budget(self):
         """Refused offers cost a signature check each, so that they come in no faster than it can be borne."""
         while True:
-            now = time.ticks_ms()
-            while self._budget < _BURST and time.ticks_diff(now, self._budget_ms) >= _REFILL_MS:
-                self._budget += 1
-                self._budget_ms = time.ticks_add(self._budget_ms, _REFILL_MS)
-            if self._budget >= _BURST:
-                self._budget_ms = now
+            self._budget, self._budget_ms = _refilled(self._budget, _BURST, self._budget_ms, _REFILL_MS)
             if self._budget > 0:
                 return
             await asyncio.sleep_ms(_REFILL_MS // 5)
+
+    def _journal_refusal(self, reason, digest):
+        """Have a refusal journaled, few in a time; how many were not stands in the next one that is."""
+        self._notes, self._notes_ms = _refilled(self._notes, _NOTES, self._notes_ms, _NOTE_MS)
+        if self._notes > 0:
+            self._notes -= 1
+            self._event = ("refused", reason, digest[:8], self._unnoted)
+            self._unnoted = 0
+        else:
+            self._unnoted += 1
 
     def _remember(self, whole, refusal):
         if len(self._remembered) >= _MAX_REMEMBERED:
@@ -225,6 +241,7 @@ class Installer:
         self.refused = refusal
         if reason not in _PASSING:
             self._remember(whole, refusal)
+            self._journal_refusal(reason, digest)
         if self._boot.record.trial or (reason == "failed-before" and self.state["digest"] == digest):
             if self._on_change:
                 self._on_change()  # the trial's own state goes on; so does the story of how this release failed
@@ -235,3 +252,12 @@ class Installer:
     def _progress(self, done, total):
         if self.state["done"] != done or self.state["total"] != total:
             self._set("installing" if done == total else "downloading", done=done, total=total)
+
+
+def _refilled(tokens, most, since, each_ms):
+    """(tokens, since) of a budget that gets one token back in each `each_ms`, up to `most`."""
+    now = time.ticks_ms()
+    while tokens < most and time.ticks_diff(now, since) >= each_ms:
+        tokens += 1
+        since = time.ticks_add(since, each_ms)
+    return tokens, since if tokens < most else now

@@ -19,6 +19,7 @@ _PASSING = (
     "admission",
     "rotation",
     "policy",
+    "journal",
     "update",
     "image",
     "tree",

@@ -36,6 +36,7 @@ class Boot:
         self.config_digest = b""
         self.failure = None  # why the core is alone, or less well than it should be
         self.pending = None  # mode "install": the envelope
+        self.journal = None  # where the event log ends (journal.py), once that was needed: a list
         self._watchdog = machine.WDT(timeout=_WATCHDOG_MS)
         self._deadline = None
 
@@ -97,6 +98,7 @@ class Boot:
                     os.remove("/state/" + name)
             self.mode = "active"
             self._deadline = None
+            self.note("confirmed", self.record.outcome[2][:8], self.record.outcome[3])
 
     def restore(self, factory=False):
         """Try the configuration that was confirmed before the active one, or the factory's: at the next boot, on trial.
@@ -111,6 +113,18 @@ class Boot:
 
         transitions.restored(self.record, factory)
         self.record.save()
+
+    def note(self, event, *details):
+        """Write an event to the journal. Whether that was possible: no event is worth a reset."""
+        from gatehouse import journal, memory
+
+        try:
+            return journal.append(self, event, *details)
+        except MemoryError:
+            return False
+        finally:
+            del journal
+            memory.unload("journal")
 
     def inactive(self):
         """The slot that an update may write."""
@@ -146,6 +160,8 @@ def boot():
     del choose
     memory.unload()
     gc.collect()
+    if current.identity:
+        current.note("boot", current.mode, current.cause, current.failure.reason if current.failure else "")
     print("gatehouse: boot", current.boot_count, current.mode, (current.release and current.release.version) or "")
     return current
 

@@ -171,7 +171,7 @@ def install(blocks=64, ota_blocks=None):
     sys.modules["network"] = _Module()
     power.on()
     for path in ("/slots", "/state"):
-        devices[path] = Flash(blocks if path == "/slots" else 8)
+        devices[path] = Flash(blocks if path == "/slots" else 16)
         vfs.VfsLfs2.mkfs(devices[path], progsize=32, readsize=32)
     mount()
     os.mkdir("/slots/a")

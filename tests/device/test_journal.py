@@ -1,0 +1,164 @@
+"""The event log: its chain, its ring, what a cut leaves, and that a flood does not push out what was there."""
+
+import os
+
+import fake_chip as chip
+import fake_device as device
+from harness import cases
+
+HEAP = "8M"  # the flash is in RAM here
+
+
+def start():
+    case = device.decode(cases("components"))
+    device.provision(case)
+    boot = device.boot()
+    device.clock(case["now"])
+    return case, boot
+
+
+def read(boot):
+    """All entries as lists; checks chain, numbers and the links between segments."""
+    from gatehouse import cbor, cose, journal
+
+    key = boot.store.derive("journal")
+    found = []
+    last = None
+    for segment in journal.segments():
+        for entry, tag, before in journal.entries(segment):
+            assert tag == cose.hmac_sha256(key, before, entry)[:16]
+            assert last in (None, before), "segments hang together"
+            last = tag
+            found.append(cbor.loads(entry))
+    for number, item in enumerate(found):
+        assert item[0] == found[0][0] + number
+    return found
+
+
+def test_life_of_an_update_is_in_it():
+    case, boot = start()
+    installer, _ = device.offer(boot, case["offers"]["app by the new key"])
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    boot = device.boot()
+    boot.confirm()
+    told = [item[3:5] for item in read(boot)]
+    assert told == [
+        ["boot", "active"],
+        ["refused", "key"],
+        ["pending-reboot", case["offers"]["app"]["manifest"][:8]],
+        ["boot", "trial"],
+        ["confirmed", case["offers"]["app"]["manifest"][:8]],
+    ]
+    assert [item[2] for item in read(boot)] == [1, 1, 1, 2, 2], "the boot count"
+
+
+def test_roll_back_and_its_reason_are_in_it():
+    case, boot = start()
+    device.offer(boot, case["offers"]["config"])
+    for _ in range(4):
+        boot = device.boot()
+    assert ["rolled-back", "health", case["offers"]["config"]["manifest"][:8]] in [item[3:] for item in read(boot)]
+
+
+def test_ring_is_bounded_and_its_segments_hang_together():
+    case, boot = start()
+    for number in range(800):
+        assert boot.note("test", number)
+    found = read(boot)
+    assert 150 <= len(found) < 801 and found[-1][0] == 801
+    names = [name for name in os.listdir("/state") if name.startswith("journal-")]
+    assert len(names) == 4 and all(os.stat("/state/" + name)[6] <= 4096 for name in names)
+    boot = device.boot()
+    assert read(boot)[-1][0] == 802
+
+
+def test_entry_that_is_too_long_loses_its_details_only():
+    case, boot = start()
+    assert boot.note("test", "x" * 300)
+    assert read(boot)[-1][3:] == ["test"]
+
+
+def test_changed_entry_breaks_the_chain_and_the_journal_goes_on():
+    case, boot = start()
+    boot.note("test", "one")
+    boot.note("test", "two")
+    with open("/state/journal-1", "rb") as file:
+        data = file.read()
+    device.write("/state/journal-1", data.replace(b"one", b"One"))
+    boot = device.boot()
+    try:
+        read(boot)
+    except AssertionError:
+        pass
+    else:
+        raise AssertionError("a changed entry passed")
+    from gatehouse import cbor, journal
+
+    first = cbor.loads(next(journal.entries(2))[0])
+    assert first[0] == 2 and first[3] == "boot", "a new segment follows what still holds"
+
+
+def test_cut_at_each_operation_loses_at_most_the_entry_that_was_written():
+    case, boot = start()
+    for number in range(53):
+        boot.note("test", number)  # the next ones begin a new segment
+    saved = chip.snapshot()
+    cut = 0
+    while True:
+        cut += 1
+        chip.restore(saved)
+        boot = device.boot()
+        before = read(boot)
+        chip.power.on(cut)
+        try:
+            for number in range(20):
+                boot.note("cut", number)
+            break
+        except chip.PowerCut:
+            pass
+        chip.power.on()
+        again = device.boot()
+        assert again.mode == "active", again.failure
+        found = read(again)
+        written = [item[4] for item in found if item[3] == "cut"]
+        assert written == list(range(written[0] if written else 0, len(written) + (written[0] if written else 0)))
+        assert found[-1][3] == "boot" and found[-1][0] >= before[-1][0] + 1
+    assert cut > 40
+
+
+def test_full_flash_loses_events_and_says_how_many():
+    case, boot = start()
+    from gatehouse import journal
+
+    def full(*_):
+        raise OSError(28)
+
+    real, journal._begin = journal._begin, full
+    boot.journal = journal._end(boot)
+    boot.journal[1] = 4096
+    assert not journal.append(boot, "lost one")
+    boot.journal[1] = 4096
+    assert not journal.append(boot, "lost two")
+    journal._begin = real
+    assert journal.append(boot, "next")
+    assert read(boot)[-1][3:] == ["next", "lost", 2]
+
+
+def test_a_thousand_refusals_leave_what_was_there():
+    import asyncio
+
+    case, boot = start()
+    boot.note("test", "before the flood")
+    installer, _ = device.offer(boot, case["offers"]["app by the new key"])
+
+    async def flood():
+        for number in range(1000):
+            await installer.offer(b"bogus %d" % number)
+
+    asyncio.run(flood())
+    told = [item[3:] for item in read(boot)]
+    assert ["test", "before the flood"] in told
+    assert len(told) <= 2 + 4
+    installer._notes_ms -= 600000  # ten minutes later
+    asyncio.run(installer.offer(b"the last one"))
+    assert read(boot)[-1][3:] == ["refused", "format", b"", 997]

@@ -24,8 +24,8 @@ _PASSING = ("network", "timeout", "http", "tls", "full", "busy", "expired", "sta
 class Installer:
     """Takes offers, one at a time. `state` is what reports show:
 
-    {"state": idle|available|downloading|installing|downloaded|pending-reboot|trial|confirmed|rolled-back|refused|failed,
-    "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files, "total": files}. `refused`
+    {"state": idle, available, downloading, installing, downloaded, pending-reboot, trial, confirmed, rolled-back,
+    refused or failed, "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files, "total": files}. `refused`
     is the same map of the last refusal, with "count". `on_change()` is called at every change of state and after each
     file. `link` is the link.Link that packs may come over, once there is one.
     """
@@ -137,9 +137,9 @@ class Installer:
         return False
 
     def approve(self, step):
-        """Allow what the policy holds back: policy.DOWNLOAD, or policy.INSTALL, which includes it. Whether there is any.
+        """Allow what the policy holds back: policy.DOWNLOAD, or policy.INSTALL, which includes it.
 
-        The caller has checked who asks, and offers the same envelope again.
+        Whether anything is held back. The caller has checked who asks, and offers the same envelope again.
         """
         if self._held:
             self._approved = (step, self._held[2])

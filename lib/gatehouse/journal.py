@@ -1,10 +1,10 @@
 """The event log: append-only, on flash, each entry chained by HMAC to the one before it.
 
-A ring of segment files /state/journal-N; the oldest goes when there are more than _SEGMENTS. A segment begins with number
-(4 bytes) and tag (16) of the entry before its first; then come for each entry its length (2), the entry and its tag (16):
-entry = CBOR [number, Unix seconds or null, boot count, event, details...], tag = HMAC-SHA256(key, tag before || entry),
-cut to 16 bytes; key = HKDF of the device key for "journal". An append is one LittleFS commit: a power cut leaves it whole
-or leaves it out. Loaded for an append and unloaded again; what it has to remember is in Boot.journal.
+A ring of segment files /state/journal-N; the oldest goes when there are more than _SEGMENTS. A segment begins with
+number (4 bytes) and tag (16) of the entry before its first; then come for each entry its length (2), the entry and its
+tag (16): entry = CBOR [number, Unix seconds or null, boot count, event, details...], tag = HMAC-SHA256(key, tag before
+|| entry), cut to 16 bytes; key = HKDF of the device key for "journal". An append is one LittleFS commit: a power cut
+leaves it whole or leaves it out. Loaded for an append and unloaded again; what it has to remember is in Boot.journal.
 """
 
 import os

@@ -7,7 +7,7 @@ INSTALL = "install"
 
 
 def check_enabled(config, components):
-    """Refused("disabled") where the configuration takes no updates. Configuration and trust anchors are always taken."""
+    """Refused("disabled") where the configuration takes no updates; configuration and trust anchors always are."""
     if _governed(components) and not config.updates:
         raise Refused("disabled", "updates are switched off by the configuration")
 

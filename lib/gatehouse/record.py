@@ -46,7 +46,7 @@ def save(path, data):
 
 
 class Release:
-    """One release: slot "a" or "b", its manifest's digest and sequence, OTA partition or None, configuration generation.
+    """One release: slot "a" or "b", its manifest's digest and sequence, OTA partition, configuration generation.
 
     partition is a label; None while no image was ever installed: then the bootloader's choice stands.
     """

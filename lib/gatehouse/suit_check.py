@@ -1,4 +1,4 @@
-"""What the sequences of a SUIT manifest may hold: all of it is checked before anything runs (section 8.4, the subset)."""
+"""What the sequences of a SUIT manifest may hold: all is checked before anything runs (section 8.4, the subset)."""
 
 from micropython import const
 

@@ -1,7 +1,7 @@
 """The commands of a SUIT manifest (draft-ietf-suit-manifest-37, section 8.4): the subset's interpreter.
 
-What the tables here and in suit_check.py do not have is refused, never skipped. Conditions on the device's identity and on the clock are
-decided here; whatever touches a component is yielded to the caller. Running needs this module, not the parser.
+What the tables here and in suit_check.py do not have is refused, never skipped. Conditions on the device's identity and
+on the clock are decided here; whatever touches a component is yielded to the caller. Running needs this module only.
 """
 
 from micropython import const

@@ -136,7 +136,7 @@ class Index:
         return self._hash.digest()
 
     def check_needs(self, platform=None):
-        """Refused("core"|"mpy") unless `platform` can run the tree: (core version, .mpy version), by default this one."""
+        """Refused("core"|"mpy") unless `platform` runs the tree: (core version, .mpy version), by default this one."""
         core, mpy = platform or (VERSION, sys.implementation._mpy & 0xFF)
         if _version(self.core) > _version(core) or _version(self.core)[0] != _version(core)[0]:
             raise Refused("core", "needs core %s, this is %s" % (self.core, core))

@@ -71,7 +71,7 @@ def parse(data):
         found.tls = fields.get(5, [])
         found.dev = fields.get(6, False)
         good = type(found.version) is int and found.version > 0 and 0 < len(found.keys) <= _MAX_KEYS
-        good = good and len(set(key[2] for key in found.keys)) == len(found.keys)
+        good = good and len({key[2] for key in found.keys}) == len(found.keys)
         good = good and isinstance(found.required, dict) and isinstance(found.dev, bool)
         for items, most in ((found.keep, _MAX_KEEP), (found.tls, _MAX_TLS)):
             good = good and isinstance(items, list) and len(items) <= most
@@ -102,7 +102,7 @@ def keys(store):
 
 
 def needs(store, component):
-    """Who must sign for `component` (a name): a list of [role, algorithm or 0]. Refused("component") where nobody may."""
+    """Who must sign for a component: a list of [role, algorithm or 0]. Refused("component") where nobody may."""
     if component not in _ROLES:
         raise Refused("component", "nobody may write %s" % component)
     return store.required.get(component) or [[_ROLES[component], 0]]

@@ -34,8 +34,8 @@ async def fill(pack, root, active, digest, size, progress, buffer=None, platform
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
     pack: a source; active: root of the running slot or None; progress(done, total) after each file;
-    buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(). Raises Refused, or OSError from the file system. The caller verifies the whole
-    slot afterwards.
+    buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(). Raises Refused, or OSError from the
+    file system. The caller verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
     queue = io.BytesIO(_STEP + _AHEAD)  # once, and before the heap is used by anything else

@@ -157,4 +157,4 @@ class Installation:
             trial.partition = self._partition
             image.switch(self._partition)
         transitions.start_trial(boot.record, trial, manifest.digest, manifest.sequence, names, self._no_return)
-        boot.record.save()
+        boot.record.save()  # the switch

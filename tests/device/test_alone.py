@@ -1,0 +1,73 @@
+"""Boards whose heap does not hold the application and an update at once: the core alone installs, in a boot of its own."""
+
+import os
+
+import fake_chip as chip
+import fake_device as device
+from harness import cases
+
+HEAP = "8M"  # the flash is in RAM here
+
+
+def start(alone=True):
+    from gatehouse import cbor
+
+    case = device.decode(cases("components"))
+    identity = cbor.loads(case["nvs"]["identity"])
+    identity[8] = alone
+    case["nvs"]["identity"] = cbor.dumps(identity)
+    device.provision(case)
+    return case, again(case)
+
+
+def again(case):
+    boot = device.boot()
+    device.clock(case["now"])
+    return boot
+
+
+def test_application_leaves_the_offer_to_the_next_boot():
+    case, boot = start()
+    installer, pack = device.offer(boot, case["offers"]["app"])
+    assert installer.due and not pack.ranges and boot.record.trial is None
+    boot = again(case)
+    assert (boot.mode, boot.release.version) == ("install", "1.0.0")
+    assert boot.pending == case["offers"]["app"]["envelope"] and "offer.suit" not in os.listdir("/state")
+    installer, pack = device.offer(boot, {"envelope": boot.pending, "pack": case["offers"]["app"]["pack"]})
+    assert installer.due and pack.ranges
+    boot = again(case)
+    assert boot.mode == "trial"
+    boot.confirm()
+    assert again(case).mode == "active"
+
+
+def test_offer_is_left_once_whatever_comes_of_it():
+    case, boot = start()
+    device.offer(boot, case["offers"]["app"])
+    assert again(case).mode == "install"
+    boot = again(case)  # it crashed, or the power went
+    assert (boot.mode, boot.pending) == ("active", None)
+
+
+def test_bogus_offer_does_not_cost_a_restart():
+    case, boot = start()
+    installer, _ = device.offer(boot, case["offers"]["app by the new key"])
+    assert not installer.due and installer.refused["reason"] == "key"
+    assert again(case).mode == "active"
+
+
+def test_other_boards_install_at_once():
+    case, boot = start(alone=False)
+    installer, pack = device.offer(boot, case["offers"]["app"])
+    assert installer.due and pack.ranges
+    assert again(case).mode == "trial"
+
+
+def test_trial_comes_before_an_offer_that_was_left():
+    case, boot = start()
+    device.offer(boot, case["offers"]["app"])
+    boot = again(case)
+    device.offer(boot, {"envelope": boot.pending, "pack": case["offers"]["app"]["pack"]})
+    device.write("/state/offer.suit", case["offers"]["config"]["envelope"])
+    assert again(case).mode == "trial"
+    assert chip.power.count

@@ -14,7 +14,7 @@ from .errors import GatehouseError
 PRIVATE = -70001  # the label of Gatehouse's own map
 RESETS = ("unknown", "power-on", "hard reset", "watchdog", "deep sleep", "soft reset")  # machine.reset_cause() on ESP32
 STATES = (
-    "idle", "downloading", "installing", "pending-reboot", "trial", "confirmed", "rolled-back", "refused", "failed",
+    "idle", "available", "downloading", "installing", "downloaded", "pending-reboot", "trial", "confirmed", "rolled-back", "refused", "failed",
 )  # fmt: skip
 
 Reader = Callable[[Any], Any]
@@ -208,7 +208,7 @@ WIFI: Table = {
 }
 GATEHOUSE: Table = {
     1: ("slot", _or_null(_one_of("a", "b")), True),
-    2: ("mode", _one_of("active", "trial", "recovery"), True),
+    2: ("mode", _one_of("active", "trial", "recovery", "install"), True),
     3: ("manifest", _or_null(_digest), True),
     4: ("sequence", _or_null(_uint), True),
     5: ("record", _uints("tries", "quiet"), True),

@@ -157,7 +157,7 @@ def test_a_release_is_signed_recorded_and_complete(item):
             "board": "unix",
             "file": "shop-1.1.0.suit",
             "sha256": item.releases()[0]["sha256"],
-            "signer": item.signer("release").kid.hex(),
+            "signers": [item.signer("release").kid.hex()],
         }
     ]
 
@@ -219,5 +219,5 @@ def test_other_boards_get_a_name_of_their_own_and_share_the_pack(item):
 
 def test_another_key_signs_when_told_so(item, tmp_path):
     keys.save(keys.generate(), tmp_path / "stranger.pem")
-    made = shop.release(item, "1.0.0", signer=keys.load(tmp_path / "stranger.pem"))
+    made = shop.release(item, "1.0.0", signers=[keys.load(tmp_path / "stranger.pem")])
     refused("key", "known key", suit.verify, made.envelope.read_bytes(), item.public_keys().values())

@@ -59,6 +59,13 @@ def test_a_device_is_three_files(item, device):
     assert not list(item.devices.glob(".*"))
 
 
+def others(device):
+    """What a new device has confirmed besides its application."""
+    _, files, _ = parts(device)
+    config, trust = (suit.parse(files[f"/state/{name}.suit"]) for name in ("config-1", "trust"))
+    return {"config": (config.sequence, config.digest), "trust": (identity.TRUST_VERSION, trust.digest)}
+
+
 def test_nvs_holds_identity_and_keys(item, device):
     values, _, _ = parts(device)
     facts = json.loads((device / "device.json").read_text())
@@ -76,7 +83,7 @@ def test_nvs_holds_identity_and_keys(item, device):
     assert len(values["device_key"]) == 32
     assert cbor2.loads(values["wifi"]) == ["gatehouse-sim", "simulated"]
     release = suit.parse((item.dist / "shop-1.0.0.suit").read_bytes())
-    assert values["floors"] == bootrecord.floors(release.digest, release.sequence)
+    assert values["floors"] == bootrecord.floors(release.digest, release.sequence, others(device))
     assert "broker" not in values
 
 
@@ -136,7 +143,7 @@ def test_slot_a_is_the_release_and_the_record_names_it(item, device):
     assert files["/slots/a/data/words.txt"].decode() == shop.APPLICATION["data/words.txt"]
     assert sum(path.startswith("/slots/a/") for path in files) == 5
     assert not any(path.startswith("/slots/b/") for path in files) and "/slots/b" in folders
-    assert files["/state/boot.cbor"] == bootrecord.factory(parsed.digest, parsed.sequence)
+    assert files["/state/boot.cbor"] == bootrecord.factory(parsed.digest, parsed.sequence, others=others(device))
     assert files["/boot.py"] == core.source("boot.py").read_bytes()
     assert "/lib/gatehouse/slots.mpy" in files
 
@@ -201,7 +208,9 @@ def test_settings_from_the_call_and_from_the_product(item, tmp_path):
 
 def test_config_fields_are_the_devices_own():
     names = ["broker", "port", "tls", "base", "ntp", "ntp_port", "groups", "report_s", "sensor_s", "trial_s"]
-    assert list(core.config_names().values()) == [*names, "watchdog_ms", "keepalive_s"]
+    assert list(core.config_names().values()) == [
+        *names, "watchdog_ms", "keepalive_s", "updates", "auto_download", "auto_install", "notify", "window",
+    ]  # fmt: skip
     assert len(identity.dataclasses.fields(identity.Config)) == len(core.config_names())
     assert identity.Config().payload() == b"\xa0"
 
@@ -231,7 +240,7 @@ def test_the_root_key_can_be_away_after_the_first_device(tmp_path):
 
 def stranger(item, tmp_path):
     """A release of the same product signed by another key, in its dist/."""
-    return shop.release(item, "9.0.0", signer=keys.generate()).envelope
+    return shop.release(item, "9.0.0", signers=[keys.generate()]).envelope
 
 
 def other_vendor(item, tmp_path):

@@ -108,7 +108,7 @@ def test_a_cleared_offer_is_gone(item, broker, tmp_path):
 
 
 def test_forced_all_the_same(item, broker, tmp_path):
-    made = shop.release(item, "6.6.6", signer=keys.generate())
+    made = shop.release(item, "6.6.6", signers=[keys.generate()])
     done = call(item, broker, made.envelope, "--device", "gh-1", "--force")
     assert done.code == 0
     assert "warning: sent all the same" in done.err and "known key" in done.err

@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import core, keys, pack, product, suit
+from . import core, keys, pack, product, releases, suit
 from .errors import GatehouseError, UsageError
+from .image import flash
 
 # Neither assertions nor line numbers: bytecode lies in the device's heap, and line numbers are 7 % of it. A traceback
 # still names file and function.
@@ -21,6 +22,8 @@ OPTIMISE = "-O3"
 UNRELEASED = "0.0.0"
 _COMPILE_S = 60
 _DAY_S = 86400
+_LEAST_IMAGE = 4096  # bytes: a device erases its flash by as many
+_MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
 _SKIPPED = (".md", ".pyi")  # for those who read the source, not for the device
 
 
@@ -53,18 +56,37 @@ class Built:
 
 
 @dataclass(frozen=True)
+class Firmware:
+    """An ESP32 application image as it travels: its index and its pack."""
+
+    index: pack.Index
+    pack: bytes
+
+
+@dataclass(frozen=True)
 class Release:
-    """A signed release in dist/. digest: of the manifest, 32 bytes; until: Unix seconds or None."""
+    """A signed manifest in dist/. digest: of the manifest, 32 bytes; until: Unix seconds or None.
+
+    version: of the application, else of the firmware, else None. packs: of each component that has one. built: the
+    compiled application, where it was compiled for this.
+    """
 
     envelope: Path
-    pack: Path
-    built: Built
+    packs: list[Path]
+    components: list[str]
+    built: Built | None
     board: product.Board
-    version: str
+    version: str | None
     sequence: int
     until: int | None
     digest: bytes
-    signer: keys.PublicKey
+    signers: list[keys.PublicKey]
+    description: str | None = None
+
+    @property
+    def pack(self) -> Path:
+        """The pack of the application, of the firmware where there is none."""
+        return self.packs[-1]
 
 
 def compile_file(path: Path, name: str) -> bytes:
@@ -169,65 +191,193 @@ def save(item: product.Product, built: Built, version: str) -> Path:
     """Write index and pack to dist/. Returns the pack's path. A pack that was released is never changed."""
     target = item.dist / f"{item.name}-{version}.pack"
     released = any(one["version"] == version for one in item.releases())
-    if released and target.exists() and target.read_bytes() != built.pack:
-        raise GatehouseError(f"{target} belongs to a signed release and would change; give another version")
-    product.make_folder(item.dist)
-    product.write(target, built.pack)
+    _save_pack(target, built.pack, released)
     product.write(item.dist / f"{item.name}-{version}.index.cbor", built.index.data)
     return target
 
 
+def _save_pack(target: Path, data: bytes, released: bool) -> None:
+    if released and target.exists() and target.read_bytes() != data:
+        raise GatehouseError(f"{target} belongs to a signed release and would change; give another version")
+    product.make_folder(target.parent)
+    product.write(target, data)
+
+
+def firmware(item: product.Product, board: product.Board, path: Path, version: str, has_core: str, mpy: int) -> Firmware:
+    """An application image made ready to travel. `has_core` and `mpy` are what it provides.
+
+    GatehouseError where ESP-IDF's bootloader would not start it, or the board has no second partition, or no room.
+    """
+    data = product.read(path)
+    flash.check_app(data, str(path))
+    rooms = [part.size for part in board.partitions() if part.kind().startswith("app, ota_")]
+    if len(rooms) < 2:
+        told = f"board {board.name} has no second application partition: its devices are reflashed by cable"
+        raise GatehouseError(told, "component")
+    if not _LEAST_IMAGE <= len(data) <= min(rooms):
+        told = f"{path} has {len(data)} bytes; board {board.name} takes images of {_LEAST_IMAGE} to {min(rooms)}"
+        raise GatehouseError(told, "size")
+    return Firmware(*pack.build_firmware(data, item.name, version, has_core, mpy))
+
+
 def release(
     item: product.Product,
-    built: Built,
+    built: Built | None,
+    version: str | None = None,
+    *,
+    image: Firmware | None = None,
+    config: bytes | None = None,
+    board: product.Board | None = None,
+    sequence: int | None = None,
+    expires_days: float | None = None,
+    signers: Sequence[keys.Signer] | None = None,
+    description: str | None = None,
+    no_return: bool = False,
+) -> Release:
+    """Sign what is given as one manifest: dist/NAME-VERSION.suit beside its packs; recorded in releases.json before that.
+
+    built, version: the application. image: a firmware. config: a configuration's payload, signed by the operator too.
+    Devices take all of it or nothing. signers: in place of the release keys. no_return: the release before must not run
+    again. The sequence number is the signing time in Unix seconds, or one more than the last where that is not later.
+    GatehouseError("sequence") for one that devices would refuse.
+    """
+    components: list[suit.Component] = []
+    packs: dict[Path, bytes] = {}
+    if image:
+        if built:
+            pack.check_fit(built.index, image.index)
+        name = f"{item.name}-firmware-{image.index.version}.pack"
+        components.append(_component("firmware", image.index, name))
+        packs[item.dist / name] = image.pack
+    if built:
+        name = f"{item.name}-{version}.pack"
+        components.append(_component("app", built.index, name, no_return))
+    if config is not None:
+        components.append(suit.Component("config", payload=config))
+    if not components:
+        raise GatehouseError("nothing to sign: neither application, firmware nor configuration")
+    stem = f"{item.name}-{version}" if built else f"{item.name}-firmware-{image.index.version}" if image else ""
+    given = list(item.signers("release") if signers is None else signers) if built or image else []
+    given += item.signers("operator") if config is not None else []
+    made = _Unsigned(item, board or item.board(), components, sequence, expires_days, stem, description)
+    made.check()
+    for target, data in packs.items():
+        _save_pack(target, data, released=True)
+    if built and version:
+        packs[save(item, built, version)] = built.pack
+    return made.sign(given, list(packs), built)
+
+
+def configure(item: product.Product, board: product.Board, payload: bytes, description: str | None = None) -> Release:
+    """Sign a configuration's payload alone: dist/NAME-config-SEQUENCE.suit, by the operator's key."""
+    made = _Unsigned(item, board, [suit.Component("config", payload=payload)], None, None, "", description)
+    made.check()
+    return made.sign(item.signers("operator"), [], None)
+
+
+def roll_back(
+    item: product.Product,
     version: str,
     *,
     board: product.Board | None = None,
     sequence: int | None = None,
     expires_days: float | None = None,
-    signer: keys.Signer | None = None,
+    signers: Sequence[keys.Signer] | None = None,
     description: str | None = None,
 ) -> Release:
-    """Sign a compiled application: dist/NAME-VERSION.suit beside its pack; recorded in releases.json before that.
+    """Sign an older release again, under a new sequence number: the one way down. Its packs must be in dist/.
 
-    The sequence number is the signing time in Unix seconds, or one more than the last where that is not later.
-    GatehouseError("sequence") for one that devices would refuse.
+    Application and firmware go back together where they were released together; a configuration does not.
     """
     board = board or item.board()
-    signer = signer or item.signer("release")
-    now = int(time.time())
-    sequence = next_sequence(item, now) if sequence is None else check_sequence(item, sequence, now)
-    suffix = "" if board.name == item.boards[0] else f"-{board.name}"
-    target = item.dist / f"{item.name}-{version}{suffix}.suit"
-    if target.exists():
-        raise GatehouseError(f"{target} is there: a version is released once; give the next version")
-    until = None if expires_days is None else now + int(expires_days * _DAY_S)
-    component = suit.Component(
-        "app",
-        digest=built.index.digest,
-        size=len(built.index.data),
-        uri=f"{item.name}-{version}.pack",
-        use_before=until,
-        version=version,
-    )
-    data = suit.build_envelope(
-        sequence, [component], item.vendor_id.bytes, item.class_id(board).bytes, [signer], description
-    )
-    digest = suit.parse(data).digest
-    pack_path = save(item, built, version)
-    item.record_release(
-        {
+    known = [one for one in item.releases() if "app" in one.get("components", ["app"]) and one["board"] == board.name]
+    found = [one for one in known if one["version"] == version and not one.get("rollback")]
+    if not found:
+        versions = ", ".join(sorted({str(one["version"]) for one in known})) or "none"
+        raise GatehouseError(f"{item.name} has no release {version} for board {board.name} (released: {versions})")
+    newest = max(known, key=lambda one: int(one["sequence"]))
+    if newest["version"] == version:
+        raise GatehouseError(f"{version} is what was released last: there is nothing to roll back")
+    path = item.dist / str(found[-1]["file"])
+    envelope = suit.parse(product.read(path, "a roll back signs again what lies in dist/"))
+    if envelope.digest.hex() != found[-1]["digest"]:
+        raise GatehouseError(f"{path} is not the release that releases.json records", "digest")
+    indexes = {name: index for name, (index, _) in releases.check_packs(path, envelope).items()}
+    parts = [part for part in releases.parts(envelope) if part["name"] in indexes]
+    components = [_component(part["name"], indexes[part["name"]], part["uri"]) for part in parts]
+    told = description or f"Authorised roll back from {newest['version']} to {version}"
+    made = _Unsigned(item, board, components, sequence, expires_days, f"{item.name}-{version}-rollback-", told, True)
+    made.check()
+    packs = [releases.pack_path(path, envelope, part) for part in parts]
+    return made.sign(item.signers("release") if signers is None else signers, packs, None)
+
+
+def _component(name: str, index: pack.Index, uri: str, no_return: bool = False) -> suit.Component:
+    return suit.Component(name, index.digest, len(index.data), uri, version=index.version, no_return=no_return)
+
+
+class _Unsigned:
+    """A manifest that is to be signed, and the name of its file."""
+
+    def __init__(
+        self,
+        item: product.Product,
+        board: product.Board,
+        components: list[suit.Component],
+        sequence: int | None,
+        expires_days: float | None,
+        stem: str,
+        description: str | None,
+        rollback: bool = False,
+    ) -> None:
+        now = int(time.time())
+        self.item, self.board, self.components = item, board, components
+        self.sequence = next_sequence(item, now) if sequence is None else check_sequence(item, sequence, now)
+        self.until = None if expires_days is None else now + int(expires_days * _DAY_S)
+        for component in components:
+            component.use_before = self.until
+        self.description, self.rollback = description, rollback
+        # What has no version of its own is told apart by its sequence number.
+        stem = f"{stem}{self.sequence}" if rollback else stem or f"{item.name}-config-{self.sequence}"
+        suffix = "" if board.name == item.boards[0] else f"-{board.name}"
+        self.target = item.dist / f"{stem}{suffix}.suit"
+
+    def check(self) -> None:
+        """GatehouseError where this was signed before."""
+        if self.target.exists():
+            raise GatehouseError(f"{self.target} is there: a version is released once; give the next version")
+
+    def sign(self, signers: Sequence[keys.Signer], packs: list[Path], built: Built | None) -> Release:
+        """Record it, then write it."""
+        item = self.item
+        kind = item.class_id(self.board).bytes
+        data = suit.build_envelope(
+            self.sequence, self.components, item.vendor_id.bytes, kind, signers, self.description
+        )
+        if len(data) > _MAX_ENVELOPE:
+            raise GatehouseError(f"the manifest has {len(data)} bytes; devices take {_MAX_ENVELOPE}", "size")
+        names = [component.name for component in self.components]
+        versions = {component.name: component.version for component in self.components}
+        version = versions.get("app") or versions.get("firmware")
+        digest = suit.parse(data).digest
+        facts = {
             "version": version,
-            "sequence": sequence,
+            "sequence": self.sequence,
             "digest": digest.hex(),
-            "board": board.name,
-            "file": target.name,
+            "board": self.board.name,
+            "file": self.target.name,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "signer": signer.kid.hex(),
+            "signers": [signer.kid.hex() for signer in signers],
         }
-    )
-    product.write_new(target, data)
-    return Release(target, pack_path, built, board, version, sequence, until, digest, signer.key)
+        facts |= {"components": names} if names != ["app"] else {}
+        item.record_release(facts | ({"rollback": True} if self.rollback else {}))
+        product.make_folder(self.target.parent)
+        product.write_new(self.target, data)
+        held = [signer.key for signer in signers]
+        return Release(
+            self.target, packs, names, built, self.board, version, self.sequence, self.until, digest, held,
+            self.description,
+        )  # fmt: skip
 
 
 def next_sequence(item: product.Product, now: int) -> int:

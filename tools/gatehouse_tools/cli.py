@@ -22,6 +22,7 @@ COMMANDS = {
     "init": "Make a new product: signing keys, certificate authority, product.toml.",
     "build": "Compile the application and write its index and pack.",
     "release": "Build and sign a release.",
+    "configure": "Sign a configuration for devices that are out there.",
     "provision": "Make a device: its identity and its flash image.",
     "serve": "Serve packs over HTTP, with ranges.",
     "publish": "Offer a release to a device or a group.",

@@ -33,7 +33,10 @@ _MAX_SSID, _MIN_WPA, _MAX_WPA = 32, 8, 63
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The factory configuration: the fields of the component ["config"], None for the device's own default."""
+    """A configuration: the fields of the component ["config"], in its order, None for the device's own default.
+
+    window: [first minute of the UTC day, minutes] in which updates are installed, [] for any time.
+    """
 
     broker: str | None = None
     port: int | None = None
@@ -47,6 +50,11 @@ class Config:
     trial_seconds: int | None = None
     watchdog_ms: int | None = None
     keepalive_seconds: int | None = None
+    updates: bool | None = None
+    auto_download: bool | None = None
+    auto_install: bool | None = None
+    notify: bool | None = None
+    window: list[int] | None = None
 
     def payload(self) -> bytes:
         """The component's payload. GatehouseError("format") names the first field that a device would not take."""
@@ -92,6 +100,41 @@ def load_credentials(path: Path) -> Credentials:
         return Credentials(**values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, AttributeError):
         raise UsageError(f'{path}: expected TOML with ssid = "...", password = "..." and no other names') from None
+
+
+def load_config(path: Path) -> Config:
+    """The Config in a TOML file whose keys are the names of its fields."""
+    try:
+        values = tomllib.loads(product.read(path).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    return change_config(Config(), values, str(path))
+
+
+def change_config(config: Config, values: dict[str, Any], what: str) -> Config:
+    """`config` with other values for the fields named in `values`. UsageError names what a device would not take."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    for name, value in values.items():
+        if name not in names:
+            raise UsageError(f"{what}: unknown setting {name!r}; there are {', '.join(names)}")
+        key = names.index(name) + 1
+        try:
+            core.check_config({key: value})
+        except GatehouseError as error:
+            told = str(error).replace(core.config_names()[key], name, 1)  # by the name that it has here
+            raise UsageError(f"{what}: {told}") from None
+    return dataclasses.replace(config, **values)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of a command line: the value as TOML has it, or else a text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"setting {text!r} is not NAME=VALUE")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
 
 
 def trust_payload(item: product.Product) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import cbor, core, identity, keys, pack, product, releases, reports, suit
 from .errors import GatehouseError
+from .image import flash
 
 Row = tuple[str, str]
 RIGHTS = {"app": "release", "firmware": "release", "config": "operator", "trust": "root"}
@@ -27,6 +28,7 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[GatehouseError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    indexes: dict[str, pack.Index] = field(default_factory=dict)  # that were read, by component
 
     def add(self, title: str, rows: list[Row]) -> None:
         """One more section."""
@@ -94,15 +96,19 @@ def envelope(data: bytes, item: product.Product | None, path: Path | None = None
         found.notes.append(NO_PRODUCT)
     for uri, payload in parsed.payloads.items():
         _payload(found, uri, payload)
-    facts = releases.facts(parsed)
-    if names == ["app"] and path:
-        _release_pack(found, path, parsed)
-    elif isinstance(facts["uri"], str) and facts["uri"].startswith("#"):
-        payload = parsed.payloads.get(facts["uri"])
-        if payload is None:
-            found.problems.append(GatehouseError(f"the payload {facts['uri']} is not in the envelope", "format"))
-        elif hashlib.sha256(payload).digest() != facts["digest"] or len(payload) != facts["size"]:
-            found.problems.append(GatehouseError(f"the payload {facts['uri']} is not the one that is signed", "digest"))
+    version = releases.version_of(parsed, "app")
+    before = releases.rolls_back(item, parsed.sequence, version) if item else None
+    if before:
+        found.notes.append(f"an authorised roll back: sequence number higher, version lower ({before} to {version})")
+    for part in found.attempt("", releases.parts, parsed) or []:
+        if part["no_return"] is True:
+            found.notes.append("no return: once this is confirmed, the release before it must not run again")
+        if releases.is_integrated(part):
+            found.attempt("", releases.check_payload, part, parsed)
+        elif path:
+            _release_pack(found, path, parsed, part)
+    if path and not found.problems:
+        _fit(found)
     return found
 
 
@@ -188,7 +194,6 @@ def _payload(found: Finding, uri: str, payload: bytes) -> None:
 def _config(found: Finding, payload: bytes) -> None:
     names, fields = core.config_names(), cbor.loads(payload, "its payload")
     found.add("Configuration", [(names.get(key, str(key)), str(value)) for key, value in fields.items()])
-    core.check_config(fields)
 
 
 def trust_rows(fields: dict[int, Any]) -> list[Row]:
@@ -205,20 +210,32 @@ def trust_rows(fields: dict[int, Any]) -> list[Row]:
     return rows
 
 
-def _release_pack(found: Finding, path: Path, parsed: suit.Envelope) -> None:
-    beside = found.attempt("", releases.pack_path, path, parsed)
+def _fit(found: Finding) -> None:
+    """Whether an application can run on the firmware that comes with it."""
+    if "app" in found.indexes and "firmware" in found.indexes:
+        found.attempt("", pack.check_fit, found.indexes["app"], found.indexes["firmware"])
+
+
+def _release_pack(found: Finding, path: Path, parsed: suit.Envelope, part: dict[str, Any]) -> None:
+    beside = found.attempt("", releases.pack_path, path, parsed, part)
     if beside is None:
         return
     if not beside.exists():
         found.notes.append(f"files not checked: the pack {beside.name} is not beside the envelope")
         return
-    data = found.attempt("", releases.read_pack, path, parsed)
+    data = found.attempt("", releases.read_pack, path, parsed, part)
     if data is not None:
         found.facts["pack"] = str(beside)
-        _files(found, data, pack.split(data))
+        index = pack.split(data)
+        if index.component != part["name"]:
+            told = f"{beside.name} is of {index.component}, but signed as {part['name']}"
+            found.problems.append(GatehouseError(told, "component"))
+        _files(found, data, index)
 
 
 def _index(found: Finding, parsed: pack.Index) -> None:
+    found.indexes[parsed.component] = parsed
+    firmware = parsed.component == "firmware"
     found.facts |= {
         "name": parsed.name,
         "version": parsed.version,
@@ -226,10 +243,12 @@ def _index(found: Finding, parsed: pack.Index) -> None:
         "files": [{"path": one.path, "size": one.size, "sha256": one.digest.hex()} for one in parsed.entries],
     }
     found.add(
-        "Index",
+        "Firmware" if firmware else "Index",
         [
-            ("application", f"{parsed.name} {parsed.version}"),
-            ("needs", f"core {parsed.core} or later, .mpy version {parsed.mpy}"),
+            ("firmware" if firmware else "application", f"{parsed.name} {parsed.version}"),
+            ("provides", f"core {parsed.core}, .mpy version {parsed.mpy}")
+            if firmware
+            else ("needs", f"core {parsed.core} or later, .mpy version {parsed.mpy}"),
             ("digest", f"sha-256:{parsed.digest.hex()} over {len(parsed.data)} bytes"),
             ("files", f"{len(parsed.entries)}, {sum(one.size for one in parsed.entries)} bytes"),
         ],
@@ -241,6 +260,11 @@ def _files(found: Finding, data: bytes, parsed: pack.Index) -> None:
     _index(found, parsed)
     rows = []
     for entry in parsed.entries:
-        good = found.attempt("", pack.body, data, entry, parsed) is not None
+        plain = found.attempt("", pack.body, data, entry, parsed)
+        good = plain is not None
+        if plain is not None and parsed.component == "firmware":
+            before = len(found.problems)
+            found.attempt("", flash.check_app, plain, "the image")
+            good = len(found.problems) == before
         rows.append((entry.path, f"{'ok ' if good else 'BAD'} {entry_words(entry)}"))
     found.add("Files", rows)

@@ -33,8 +33,8 @@ def is_nvs(data: bytes) -> bool:
 
 
 def is_boot_record(data: bytes) -> bool:
-    """True for what begins as a boot record does: a CRC-32 and a map of six whose first field is a release or null."""
-    return data[4:6] == b"\xa6\x01" and data[6:7] in (b"\x85", b"\xf6")
+    """True for what begins as a boot record does: a CRC-32 and a map of nine whose first field is a release or null."""
+    return data[4:6] == b"\xa9\x01" and data[6:7] in (b"\x85", b"\xf6")
 
 
 def flash_image(data: bytes, item: product.Product | None) -> Finding:

@@ -101,6 +101,16 @@ def build_firmware(image: bytes, name: str, version: str, has_core: str, mpy: in
     return index, len(index.data).to_bytes(4, "big") + index.data + image
 
 
+def check_fit(app: Index, firmware: Index) -> None:
+    """GatehouseError("core" | "mpy") unless an application can run on the firmware that comes with it."""
+    needs, has = _numbers(app.core), _numbers(firmware.core)
+    if needs > has or needs[0] != has[0]:
+        raise GatehouseError(f"the application needs core {app.core}; the firmware has {firmware.core}", "core")
+    if app.mpy != firmware.mpy:
+        told = f"the application is compiled for .mpy version {app.mpy}; the firmware runs {firmware.mpy}"
+        raise GatehouseError(told, "mpy")
+
+
 def check_mpy(path: str, data: bytes) -> None:
     """GatehouseError("mpy") unless `data` is portable bytecode of the version that devices run."""
     if len(data) < 4 or data[:1] != b"M" or data[1] != MPY_VERSION:
@@ -170,6 +180,14 @@ def unpack(data: bytes, what: str = "the pack") -> tuple[Index, dict[str, bytes]
     """Index and plain files of a pack, every byte verified. GatehouseError at the first that is wrong."""
     index = split(data, what)
     return index, {entry.path: body(data, entry, index) for entry in index.entries}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A core version as numbers. GatehouseError("format") for one that is none."""
+    try:
+        return tuple(int(part) for part in version.split("."))
+    except ValueError:
+        raise GatehouseError(f"core version {version!r} is not three numbers", "format") from None
 
 
 def _entry(path: str, data: bytes, stored: int, encoding: int) -> list[Any]:

@@ -120,6 +120,10 @@ class Product:
         """The private key of a role: root, release or operator. GatehouseError("key") when it is not there."""
         return keys.load(self.keys / f"{role}.pem")
 
+    def signers(self, role: str) -> list[keys.Signer]:
+        """The private keys with which this role signs."""
+        return [self.signer(role)]
+
     def public_keys(self) -> dict[str, keys.PublicKey]:
         """The product's public keys by role; those whose file is not on this machine are left out."""
         found = {role: self.keys / f"{role}.pem" for role in ROLES}
@@ -254,6 +258,11 @@ def check_version(version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise UsageError(f"version {version!r} is not three numbers such as 1.2.0, none with a leading zero")
     return version
+
+
+def numbers(version: str) -> tuple[int, ...] | None:
+    """X.Y.Z as numbers, to compare with; None for anything else."""
+    return tuple(int(part) for part in version.split(".")) if _VERSION.fullmatch(version) else None
 
 
 def make_folder(path: Path, secret: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from paho.mqtt import client as mqtt
 
-from . import identity, pack, product, releases, suit
+from . import identity, product, releases, suit
 from .errors import GatehouseError
 
 MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
@@ -32,6 +32,7 @@ class Offer:
     sequence: int | None = None
     problems: list[GatehouseError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what whoever offers it should know
 
 
 def check(item: product.Product, path: Path, targets: Iterable[dict[str, Any]]) -> Offer:
@@ -43,7 +44,7 @@ def check(item: product.Product, path: Path, targets: Iterable[dict[str, Any]]) 
     steps = (
         lambda: suit.verify(offer.data, item.public_keys().values()),
         lambda: _check_size(offer),
-        lambda: _check_manifest(offer, path, list(targets)),
+        lambda: _check_manifest(item, offer, path, list(targets)),
     )
     for step in steps:
         try:
@@ -139,28 +140,37 @@ def _check_size(offer: Offer) -> None:
         raise GatehouseError(f"{len(offer.data)} bytes; devices take {MAX_ENVELOPE}", "size")
 
 
-def _check_manifest(offer: Offer, path: Path, targets: list[dict[str, Any]]) -> None:
+def _check_manifest(item: product.Product, offer: Offer, path: Path, targets: list[dict[str, Any]]) -> None:
     envelope = suit.parse(offer.data)
     offer.digest, offer.sequence = envelope.digest, envelope.sequence
-    facts = releases.facts(envelope)
-    if envelope.components == [[b"app"]]:
-        pack.unpack(releases.read_pack(path, envelope), str(releases.pack_path(path, envelope)))
-    if facts["use_before"] is not None and facts["use_before"] < time.time():
+    parts = releases.parts(envelope)
+    for part in parts:
+        if releases.is_integrated(part):
+            releases.check_payload(part, envelope)
+    releases.check_packs(path, envelope)
+    if any(part["use_before"] is not None and part["use_before"] < time.time() for part in parts):
         raise GatehouseError("its use-before has passed; sign a new release", "expired")
-    wrong = [(one["id"], reason) for one in targets if (reason := _refused_by(envelope.sequence, facts, one))]
+    wrong = [(one["id"], reason) for one in targets if (reason := _refused_by(envelope.sequence, parts, one))]
     if targets and len(wrong) == len(targets):
         who = wrong[0][0] if len(wrong) == 1 else f"all {len(wrong)} devices"
         raise GatehouseError(f"for nobody: {who} would refuse it ({wrong[0][1]})", wrong[0][1])
     offer.warnings += [f"{name} will refuse it: {reason}" for name, reason in wrong]
+    version = releases.version_of(envelope, "app")
+    before = releases.rolls_back(item, envelope.sequence, version)
+    if before:
+        offer.notes.append(f"rolls devices back from {before} to {version}")
 
 
-def _refused_by(sequence: int, facts: dict[str, Any], device: dict[str, Any]) -> str | None:
+def _refused_by(sequence: int, parts: list[dict[str, Any]], device: dict[str, Any]) -> str | None:
     """The reason code with which a device refuses a manifest that is not for it, or older than what it left with."""
-    for reason, name in (("vendor", "vendor_id"), ("class", "class_id"), ("device", "uuid")):
-        wanted = facts[f"{reason}_id"]
-        if wanted is not None and wanted != uuid.UUID(device[name]).bytes:
-            return reason
-    return "sequence" if sequence < device["release"]["sequence"] else None
+    for part in parts:
+        for reason, name in (("vendor", "vendor_id"), ("class", "class_id"), ("device", "uuid")):
+            wanted = part[f"{reason}_id"]
+            if wanted is not None and wanted != uuid.UUID(device[name]).bytes:
+                return reason
+    # Of what it left with, only the application's sequence number is known here.
+    app = any(part["name"] == "app" for part in parts)
+    return "sequence" if app and sequence < device["release"]["sequence"] else None
 
 
 def _publish(client: mqtt.Client, topic: str, payload: bytes, failed: list[str], where: str) -> None:

@@ -29,6 +29,7 @@ VENDOR, CLASS, IMAGE_MATCH, USE_BEFORE, SLOT, ABORT, DEVICE = 1, 2, 3, 4, 5, 14,
 SET_COMPONENT_INDEX, TRY_EACH, WRITE, OVERRIDE, FETCH, COPY, INVOKE, RUN_SEQUENCE = 12, 15, 18, 20, 21, 22, 23, 32
 # Parameters; those of a condition have its number.
 SOFT_FAILURE, IMAGE_DIGEST, IMAGE_SIZE, CONTENT, URI, SOURCE_COMPONENT = 13, 3, 14, 18, 21, 22
+NO_RETURN = -256  # ours, from the private range: the release before this one must not run again
 
 # Reporting policies (section 8.4.4): everything about a condition, the failure of a directive.
 _CONDITION, _DIRECTIVE = 15, 2
@@ -78,7 +79,8 @@ class Component:
 
     name: of one text part, such as "app". digest, size: SHA-256 and length of the image; left out they are those of
     `payload`, which then travels inside the envelope under `uri` ("#name" unless given). use_before: Unix seconds after
-    which it is not to be installed. device_id: 16 bytes, for this one device only. version: for people.
+    which it is not to be installed. device_id: 16 bytes, for this one device only. version: for people. no_return: once
+    this one is confirmed, the one before must not run again, not even where this one goes bad.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Component:
     payload: bytes | None = None
     device_id: bytes | None = None
     version: str | None = None
+    no_return: bool = False
 
     def __post_init__(self) -> None:
         if self.payload is not None:
@@ -172,6 +175,8 @@ def release_manifest(
         if item.device_id is not None:
             expected[DEVICE] = item.device_id
             identity += [DEVICE, _CONDITION]
+        if item.no_return:
+            expected[NO_RETURN] = True
         if item.use_before is not None:
             source[USE_BEFORE] = item.use_before
             before = [USE_BEFORE, _CONDITION]

@@ -61,6 +61,7 @@ PARAMETERS = {
     23: "invoke-args",
     24: "device-id",
     25: "fetch-arguments",
+    -256: "no-return (Gatehouse: the release before must not run again)",
 }
 TEXTS = {1: "description", 2: "update", 3: "JSON source", 4: "YAML source"}
 COMPONENT_TEXTS = {1: "vendor", 2: "model", 3: "vendor domain", 4: "model info", 5: "description", 6: "version"}

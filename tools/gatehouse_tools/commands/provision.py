@@ -10,6 +10,8 @@ import rich_click as click
 from .. import identity, product, releases, ui
 from ..errors import GatehouseError, UsageError
 
+_POLICY = ("updates", "auto_download", "auto_install", "notify", "window")  # settings of [device] as they are
+
 
 @click.command("provision")
 @click.option("--board", metavar="NAME", help="Its board. Default: the product's first.")
@@ -27,6 +29,7 @@ from ..errors import GatehouseError, UsageError
 @click.option("--trial-seconds", type=int, metavar="N", help="How long a new release may take to prove its health.")
 @click.option("--keepalive-seconds", type=int, metavar="N", help="MQTT keep-alive.")
 @click.option("--watchdog-ms", type=int, metavar="N", help="The watchdog's timeout.")
+@click.option("--set", "others", metavar="NAME=VALUE", multiple=True, help="Any setting of its configuration.")
 @ui.product_option
 @ui.json_option
 def command(
@@ -45,6 +48,7 @@ def command(
     trial_seconds: int | None,
     keepalive_seconds: int | None,
     watchdog_ms: int | None,
+    others: tuple[str, ...],
     product_dir: str | None,
 ) -> None:
     """Make a device: a random device key, a certificate for its id, signed trust anchors and configuration, and with a
@@ -80,6 +84,9 @@ def command(
         config.payload()
     except GatehouseError as error:
         raise UsageError(str(error)) from None
+    settled = {name: settings[name] for name in _POLICY if name in settings}
+    config = identity.change_config(config, settled, f"{product.FILE}, [device]")
+    config = identity.change_config(config, dict(map(identity.setting, others)), "--set")
     release = releases.load(item, kind, slot_release)
     joined = _credentials(kind, credentials)
     made = []

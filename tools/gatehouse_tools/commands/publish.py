@@ -56,7 +56,10 @@ def command(
     digest = offer.digest.hex() if offer.digest else None
     if digest:
         ui.show(f"manifest sha-256:{digest}, sequence {offer.sequence}")
-    ui.result({"ok": True, "cleared": clear, "topics": where, "digest": digest, "sequence": offer.sequence})
+    for note in offer.notes:
+        ui.show(note)
+    told = {"digest": digest, "sequence": offer.sequence, "notes": offer.notes}
+    ui.result({"ok": True, "cleared": clear, "topics": where, **told})
 
 
 def _targets(

@@ -1,11 +1,11 @@
 """A chip for unit tests: LittleFS on NOR flash in RAM, NVS, watchdog and reset, with a power cut at any operation.
 
 `install()` puts `machine`, `esp32` and `network` into sys.modules and mounts /slots and /state. One operation counter
-runs over both file systems, NVS, otadata and the application partitions, so that a sweep can cut at each of them.
+runs over both file systems, NVS, otadata and the partitions of applications, so that a sweep can cut at each of them.
 
-`install()` is a board with one application partition. `install(ota_blocks=N)` has two of that many blocks (fake_ota.py);
+`install()` is a board with one application partition, `install(ota_blocks=N)` one with two of that many (fake_ota.py);
 `start(cause)` is then what happens before MicroPython: `machine.reset_cause()` tells `cause`, and the bootloader
-chooses the partition, but not at SOFT. fake_device.boot(cause) does it, and mount(), for each boot.
+chooses, but not at SOFT. fake_device.boot(cause) does it, and mount(), for each boot.
 """
 
 import os
@@ -154,7 +154,8 @@ def install(blocks=64, ota_blocks=None):
 
     machine = _Module()
     machine.WDT = WDT
-    machine.PWRON_RESET, machine.HARD_RESET, machine.WDT_RESET, machine.DEEPSLEEP_RESET, machine.SOFT_RESET = range(1, 6)
+    for name, number in (("PWRON", 1), ("HARD", 2), ("WDT", 3), ("DEEPSLEEP", 4), ("SOFT", 5)):
+        setattr(machine, name + "_RESET", number)
     machine.reset_cause = lambda: _cause[0]
 
     def reset():

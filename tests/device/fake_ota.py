@@ -1,7 +1,7 @@
-"""The application partitions of the chip in RAM: NOR flash, otadata, and ESP-IDF's bootloader with application rollback.
+"""The application partitions of the chip in RAM: NOR flash, otadata, ESP-IDF's bootloader with application rollback.
 
-fake_chip.install(ota_blocks=N) makes two partitions of that many blocks, ota_0 with an image; every program and erase of
-them and of otadata is an operation of fake_chip.power. tools/gatehouse_tools/sim/ota.py is the same model for whole
+fake_chip.install(ota_blocks=N) makes two partitions of that many blocks, ota_0 with an image; every program and erase
+of them and of otadata is an operation of fake_chip.power. tools/gatehouse_tools/sim/ota.py is the same model for whole
 simulated boards, and says where the rules are from.
 """
 
@@ -22,7 +22,8 @@ class Nor(Flash):
     def writeblocks(self, block, buffer, offset=0):
         at = block * BLOCK + offset
         new = int.from_bytes(bytes(buffer), "little")
-        assert int.from_bytes(bytes(self.data[at : at + len(buffer)]), "little") & new == new, "programmed a 0 back to 1"
+        old = int.from_bytes(bytes(self.data[at : at + len(buffer)]), "little")
+        assert old & new == new, "programmed a 0 back to 1"
         super().writeblocks(block, buffer, offset)
 
     def erase(self, block):
@@ -98,8 +99,8 @@ class Ota:
         return [bytes(flash.data) for flash in self.parts + [self.data]], self.running
 
     def load(self, saved):
-        for flash, data in zip(self.parts + [self.data], saved[0]):
-            flash.data[:] = data
+        for at, flash in enumerate(self.parts + [self.data]):
+            flash.data[:] = saved[0][at]
         self.running = saved[1]
 
 

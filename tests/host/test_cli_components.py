@@ -4,6 +4,7 @@ What is signed is read again by publish's check and by inspect, which must take 
 """
 
 import json
+import pathlib
 
 import cbor2
 import pytest
@@ -40,7 +41,11 @@ def call(item, *arguments):
 def signed(item, *arguments):
     done = call(item, *arguments, "--json")
     assert done.code == 0, done.err
-    return done.json, suit.parse(open(done.json["envelope"], "rb").read())
+    return done.json, suit.parse(bytes_of(done.json["envelope"]))
+
+
+def bytes_of(path):
+    return pathlib.Path(path).read_bytes()
 
 
 def judged(item, path):
@@ -66,7 +71,7 @@ def test_firmware_travels_with_the_application(item, image):
     assert facts["components"] == ["firmware", "app"] and envelope.components == [[b"firmware"], [b"app"]]
     assert facts["envelope"].endswith("shop-1.1.0.suit")
     assert [path.rpartition("/")[2] for path in facts["packs"]] == ["shop-firmware-2.0.0.pack", "shop-1.1.0.pack"]
-    assert suit.verify(open(facts["envelope"], "rb").read(), [item.signer("release").key])
+    assert suit.verify(bytes_of(facts["envelope"]), [item.signer("release").key])
     first, second = releases.parts(envelope)
     index, files = pack.unpack((item.dist / "shop-firmware-2.0.0.pack").read_bytes())
     assert files == {"firmware.bin": image.read_bytes()}
@@ -74,7 +79,7 @@ def test_firmware_travels_with_the_application(item, image):
     assert (second["name"], second["uri"]) == ("app", "shop-1.1.0.pack")
     fields = cbor2.loads(index.data)
     assert [fields[key] for key in range(1, 6)] == [1, "shop", "2.0.0", "1.4.0", 6]
-    path, size, digest, stored, encoding, blocks = fields[6][0]
+    path, size, _, stored, encoding, blocks = fields[6][0]
     assert (path, size, stored, encoding, len(blocks)) == ("firmware.bin", SIZE, SIZE, 0, 4)
     assert envelope.text["en"][(b"firmware",)] == {6: "2.0.0"} and envelope.text["en"][(b"app",)] == {6: "1.1.0"}
     # Every sequence says first whose commands these are, and each component is invoked.
@@ -282,7 +287,7 @@ def test_a_release_with_a_configuration_is_signed_by_both(item, image, winter):
 def test_a_payload_that_is_not_the_signed_one(item, winter):
     facts, _ = signed(item, "configure", winter)
     path = item.dist / "other.suit"
-    path.write_bytes(open(facts["envelope"], "rb").read().replace(b"10.0.0.9", b"10.0.0.8"))
+    path.write_bytes(bytes_of(facts["envelope"]).replace(b"10.0.0.9", b"10.0.0.8"))
     offer, _ = judged(item, path)
     assert [one.reason for one in offer.problems] == ["digest"]
     kind, operator = item.class_id(item.board()).bytes, item.signer("operator")
@@ -312,7 +317,7 @@ def test_an_authorised_roll_back(item, image):
     old, new = ([[part[name] for name in keep] for part in releases.parts(one)] for one in (before, envelope))
     assert new == old
     assert envelope.text["en"][1] == "Authorised roll back from 1.2.0 to 0.9.0"
-    assert suit.verify(open(made["envelope"], "rb").read(), [item.signer("release").key])
+    assert suit.verify(bytes_of(made["envelope"]), [item.signer("release").key])
     path = item.dist / made["envelope"].rpartition("/")[2]
     offer, told = judged(item, path)
     assert not offer.problems and offer.notes == ["rolls devices back from 1.2.0 to 0.9.0"]

@@ -15,13 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from test_image import MOUNT
 
 from gatehouse_tools import bootrecord, ca, core, cose, identity, keys, product, suit
 from gatehouse_tools.commands import provision
 from gatehouse_tools.errors import GatehouseError, UsageError
 from gatehouse_tools.image import flash, littlefs, nvs
 from plugin import interpreter
+from test_image import MOUNT
 
 
 @pytest.fixture(scope="module")

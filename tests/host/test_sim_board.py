@@ -919,7 +919,8 @@ def test_reset_causes(bench):
 
 def test_a_pending_image_is_given_up_after_a_watchdog_reset_and_a_power_cut(bench):
     for name, end in (("watchdog", "machine.WDT(timeout=50)"), ("cut", "spare = running.ioctl(6, 300)")):
-        board = bench(OTA + f"\n    if running.info()[4] == 'ota_1':\n        print('on trial')\n        {end}\n", name=name)
+        trial = f"\n    if running.info()[4] == 'ota_1':\n        print('on trial')\n        {end}\n"
+        board = bench(OTA + trial, name=name)
         if name == "cut":
             board.auto_power = True
             board.wait_line("next ota_1", WAIT)

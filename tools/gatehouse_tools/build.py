@@ -203,7 +203,9 @@ def _save_pack(target: Path, data: bytes, released: bool) -> None:
     product.write(target, data)
 
 
-def firmware(item: product.Product, board: product.Board, path: Path, version: str, has_core: str, mpy: int) -> Firmware:
+def firmware(
+    item: product.Product, board: product.Board, path: Path, version: str, has_core: str, mpy: int
+) -> Firmware:
     """An application image made ready to travel. `has_core` and `mpy` are what it provides.
 
     GatehouseError where ESP-IDF's bootloader would not start it, or the board has no second partition, or no room.
@@ -234,7 +236,7 @@ def release(
     description: str | None = None,
     no_return: bool = False,
 ) -> Release:
-    """Sign what is given as one manifest: dist/NAME-VERSION.suit beside its packs; recorded in releases.json before that.
+    """Sign what is given as one manifest: dist/NAME-VERSION.suit beside its packs; recorded in releases.json first.
 
     built, version: the application. image: a firmware. config: a configuration's payload, signed by the operator too.
     Devices take all of it or nothing. signers: in place of the release keys. no_return: the release before must not run

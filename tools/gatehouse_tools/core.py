@@ -1,7 +1,7 @@
 """The device's own rules, run by the host: one text of them, so that nothing is signed that a device would refuse.
 
-`lib/gatehouse/` is MicroPython, but its rules for paths, indexes and configuration are plain Python. `const` is the only
-name of the platform that they need.
+`lib/gatehouse/` is MicroPython, but its rules for paths, indexes and configuration are plain Python. `const` is the
+only name of the platform that they need.
 """
 
 from __future__ import annotations

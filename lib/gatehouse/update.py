@@ -100,11 +100,13 @@ class Installation:
         await unpack.fill(pack, self._root, active, digest, size, self._progress, self._buffer, self._platform)
 
     async def _fetch_image(self, pack, digest, size):
-        from gatehouse import image, tree
+        from gatehouse import image
 
         label, core, mpy = await image.fill(pack, digest, size, self._progress, self._boot.feed, self._buffer)
         self._partition, self._platform = label, (core, mpy)
         if "app" not in self._names and self._boot.release:
+            from gatehouse import tree  # not before: the download needs the room
+
             with open(self._boot.release.root + "/index.cbor", "rb") as file:
                 tree.Index(file).check_needs(self._platform)  # what runs now will have to run on it
 

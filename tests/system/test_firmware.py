@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ from gatehouse_tools.sim.board import BoardStopped
 from .conftest import Device
 from .test_update import release
 
+HEAP = "112wK"  # -X heapsize= of these boards
 SIZE = 1 << 20  # bytes of an image, as those of MicroPython are
 SECTOR = 4096
+
+
+@pytest.fixture
+def device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
+    """A new device with release 1.0.0, without power."""
+    made = Device(shop, tmp_path, seed, HEAP)
+    yield made
+    made.close()
 
 
 def firmware(shop: Stage, version: str, *options: str, size: int = SIZE) -> Path:

@@ -8,6 +8,7 @@ import os
 
 from gatehouse import Refused, record
 from gatehouse import suit_commands as suit
+from gatehouse.memory import unload
 
 _SECTIONS = ("payload-fetch", "install", "validate", "load", "invoke")
 
@@ -29,6 +30,7 @@ class Installation:
         self._verified = None  # (digest, size) that the whole slot was verified against since the last write
         self._partition = None  # label of the partition that holds the new image
         self._platform = None  # (core, .mpy version) of the new image
+        self._image = None  # (digest, size) of the index that the partition was verified against
         self._small = {}  # name -> payload of a configuration
         self._no_return = False
 
@@ -87,6 +89,14 @@ class Installation:
                 await self._fetch_image(pack, digest, size)
         finally:
             await pack.close()
+        unload("image")  # what comes next needs its room
+        if name == "firmware" and "app" not in self._names and boot.release:
+            pack = source = None  # nothing may hold on to what is unloaded now
+            unload("source", "connection", "uri")
+            from gatehouse import tree
+
+            with open(boot.release.root + "/index.cbor", "rb") as file:
+                tree.Index(file).check_needs(self._platform)  # what runs now will have to run on it
 
     async def _fetch_tree(self, pack, digest, size):
         from gatehouse import unpack
@@ -103,12 +113,7 @@ class Installation:
         from gatehouse import image
 
         label, core, mpy = await image.fill(pack, digest, size, self._progress, self._boot.feed, self._buffer)
-        self._partition, self._platform = label, (core, mpy)
-        if "app" not in self._names and self._boot.release:
-            from gatehouse import tree  # not before: the download needs the room
-
-            with open(self._boot.release.root + "/index.cbor", "rb") as file:
-                tree.Index(file).check_needs(self._platform)  # what runs now will have to run on it
+        self._partition, self._platform, self._image = label, (core, mpy), (digest, size)
 
     def _progress(self, done, total):
         self._boot.feed()
@@ -121,9 +126,7 @@ class Installation:
             return name in self._small and trust.matches(self._small[name], parameters)
         wanted = (parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE])
         if name == "firmware":
-            from gatehouse import image
-
-            return self._partition is not None and image.matches(*wanted)
+            return self._image == wanted
         self._no_return = parameters.get(suit.NO_RETURN, False)
         if self._verified != wanted:
             from gatehouse import tree

@@ -297,6 +297,18 @@ def test_a_payload_that_is_not_the_signed_one(item, winter):
     assert [one.reason for one in offer.problems] == ["format"]
 
 
+def test_a_payload_that_is_not_there(item):
+    config = suit.Component("config", payload=cbor2.dumps({1: "x"}))
+    ids = item.vendor_id.bytes, item.class_id(item.board()).bytes
+    path = item.dist / "without.suit"
+    for payloads in ({config.uri: config.payload}, {}):
+        manifest = suit.release_manifest(item.last_sequence(), [config], *ids)
+        path.write_bytes(suit.wrap(manifest.encode(), [item.signer("operator")], payloads=payloads))
+        offer, _ = judged(item, path)
+        assert [one.reason for one in offer.problems] == ([] if payloads else ["format"])
+        assert payloads or "is not in the envelope" in str(offer.problems[0])
+
+
 def test_trust_anchors_can_be_inspected_and_offered(item):
     path = item.dist / "trust-unix-1.suit"
     offer, told = judged(item, path)

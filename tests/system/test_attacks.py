@@ -139,7 +139,7 @@ ATTACKS: dict[str, tuple[str, Callable[[Forge], bytes]]] = {
     "bytes behind": ("format", lambda forge: forge.envelope + b"\0"),
     "manifest changed": ("digest", lambda forge: flip(forge.envelope, forge.envelope.index(b"\x01\x01\x02\x1a") + 6)),
     "algorithm confusion": ("signature", lambda forge: forge.manifest(_no_change, alg=-46)),
-    "mixed pack": ("size", mixed),
+    "mixed pack": ("digest", mixed),
     "replaced pack": ("digest", replaced_body),
     "path traversal": ("path", lambda forge: forge.signed(forge.tree(("../../boot.py", b"x", b"x", 0)))),
     "absolute path": ("path", lambda forge: forge.signed(forge.tree(("/boot.py", b"x", b"x", 0)))),
@@ -215,7 +215,7 @@ def refused(device: Device, envelope: bytes, reason: str) -> None:
         return found and found["reason"] == reason and found != before
 
     report = device.witness.wait(since, told, 20)
-    last = [item.claims.get("refused") for item in device.witness.history[since:]]
+    last = {str(item.claims.get("update")) for item in device.witness.history[since:]}
     assert report, f"not refused for {reason}, but {last}: {device.log.read_text()[-1500:]}"
     assert (report.claims["version"], report.claims["mode"], report.counter[0]) == ("1.0.0", "active", 1)
 

@@ -11,13 +11,13 @@ from micropython import const
 
 _M32 = const(4)  # LMS types start above these: type - base is the height in steps of five (RFC 8554, 5.1; RFC 9858)
 _M24 = const(9)
-_N32 = const(1)  # the first LM-OTS type of each length: type - base is the exponent of w (RFC 8554, 4.1; RFC 9858)
+_N32 = const(1)  # the first LM-OTS type of each length: type - base is log2(w) (RFC 8554, 4.1; RFC 9858)
 _N24 = const(5)
 _KEY = const(28)  # bytes of a public key before its root: level, LMS type, LM-OTS type, I (16)
 
 
 def verify(public_key, message, signature):
-    """Tell whether `signature` is an HSS signature of `message` by `public_key` (RFC 8554 section 6), both of one level.
+    """Tell whether `signature` is an HSS signature of `message` by `public_key` (RFC 8554 section 6), of one level.
 
     All three are any bytes-like object. Whatever else they are or hold gives False, never an exception; only
     MemoryError passes through, because "no memory" must not read as "bad signature".

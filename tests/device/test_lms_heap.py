@@ -47,6 +47,6 @@ def test_import_and_verify_in_16k():
         b"\x4b\x0e\x60\xc6\xbb\x5c\x94\x2d\x69\x5f\x04\x93\xeb\x25\xf8\x0a\x58\x71\xcf\xfd\x13\x1d\x0e\x04"
         b"\xff\xe5\x06\x5b\xc7\x87\x5e\x82\xd3\x4b\x40\xb6\x9d\xd9\xf3\xc1"
     )
-    message = b'Test message for SHA256-192\n'
+    message = b"Test message for SHA256-192\n"
     assert lms.verify(key, message, signature) is True
     assert lms.verify(key, message[:-1], signature) is False

@@ -9,7 +9,7 @@ import sys
 
 from click.testing import CliRunner
 
-from gatehouse_tools import build, ca, cli, product
+from gatehouse_tools import build, ca, cli, lms_keys, product
 
 TOOLS = pathlib.Path(cli.__file__).resolve().parents[1]
 APPLICATION = {
@@ -28,9 +28,15 @@ def source(folder: pathlib.Path, files: dict[str, str] | None = None) -> pathlib
     return folder
 
 
-def make(folder: pathlib.Path, name: str = "shop", domain: str = "example.com") -> product.Product:
-    """A new product whose application is the small one, as `gatehouse init` makes it."""
-    product.create(folder, name, domain, ["unix"])
+H5 = lms_keys.Parameters(height=5)  # quick to make
+
+
+def make(folder: pathlib.Path, name: str = "shop", domain: str = "example.com", **kinds: str) -> product.Product:
+    """A new product whose application is the small one, as `gatehouse init` makes it, with ECDSA keys.
+
+    kinds: other ones, such as root="lms" or release="ecdsa lms"; HSS/LMS keys are small ones.
+    """
+    product.create(folder, name, domain, ["unix"], None, {role: kind.split() for role, kind in kinds.items()}, H5)
     ca.create(folder / "ca", name)
     source(folder / "application")
     path = folder / "product.toml"

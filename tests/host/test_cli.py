@@ -48,9 +48,11 @@ def test_help_lists_every_command_without_importing_one(tmp_path):
         assert words.split()[0] in done.stdout
 
 
-@pytest.mark.parametrize("name", ["init", "build", "release", "provision", "publish", "inspect"])
+@pytest.mark.parametrize(
+    "name", ["init", "build", "release", "trust show", "trust next", "provision", "publish", "inspect"]
+)
 def test_each_command_has_help_with_an_example(name):
-    done = shop.run(name, "--help")
+    done = shop.run(*name.split(), "--help")
     assert done.code == 0
     assert "Example:" in done.out
     assert f"$ gatehouse {name}" in done.out
@@ -199,6 +201,8 @@ def test_progress_gives_every_item(command):
 
 # init.
 
+H5 = ("--lms", "H5/W4")  # quick to make
+
 
 def test_init_tells_what_it_made_and_what_to_keep(tmp_path):
     done = shop.run("init", tmp_path / "Door Sensor", "--domain", "example.com")
@@ -213,7 +217,7 @@ def test_init_tells_what_it_made_and_what_to_keep(tmp_path):
 
 
 def test_init_for_programs(tmp_path):
-    done = shop.run("init", tmp_path / "shop", "--name", "valve", "--broker-host", "broker.example.com", "--json")
+    done = shop.run("init", tmp_path / "shop", "--name", "valve", "--broker-host", "broker.example.com", *H5, "--json")
     facts = done.json
     assert facts["ok"] and facts["name"] == "valve"
     assert facts["keys"].keys() == {"root", "release", "operator"}
@@ -226,8 +230,8 @@ def test_init_for_programs(tmp_path):
     for path in facts["files"]:
         assert os.path.exists(path)
         if path.endswith("-key.pem") or "/keys/" in path:
-            assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert json.loads(shop.run("init", tmp_path / "other", "--json").out)["keys"] != facts["keys"]
+            assert stat.S_IMODE(os.stat(path).st_mode) == (0o644 if path.endswith(".pub") else 0o600)
+    assert json.loads(shop.run("init", tmp_path / "other", *H5, "--json").out)["keys"] != facts["keys"]
 
 
 BAD_INIT = {

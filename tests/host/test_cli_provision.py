@@ -63,7 +63,7 @@ def others(device):
     """What a new device has confirmed besides its application."""
     _, files, _ = parts(device)
     config, trust = (suit.parse(files[f"/state/{name}.suit"]) for name in ("config-1", "trust"))
-    return {"config": (config.sequence, config.digest), "trust": (identity.TRUST_VERSION, trust.digest)}
+    return {"config": (config.sequence, config.digest), "trust": (1, trust.digest)}
 
 
 def test_nvs_holds_identity_and_keys(item, device):
@@ -227,12 +227,21 @@ def test_the_root_key_can_be_away_after_the_first_device(tmp_path):
     assert call(item, "--id", "two").code == 0
     anchors = [parts(item.devices / name)[1]["/state/trust.suit"] for name in ("one", "two")]
     assert anchors[0] == anchors[1]
-    # Other anchors need the root again.
+    # A lost dist/ needs the root again.
+    (item.dist / "trust-unix-1.suit").unlink()
+    call(item, "--id", "three").refused(1, "root.pem", "not a private key")
+    assert not (item.devices / "three").exists()
+
+
+def test_a_key_that_is_not_the_one_in_the_trust_store_signs_nothing(tmp_path):
+    item = shop.make(tmp_path / "shop")
+    shop.release(item, "1.0.0")
+    assert call(item, "--id", "one").code == 0
     operator = item.keys / "operator.pem"
     operator.unlink()
     keys.save(keys.generate(), operator)
-    call(item, "--id", "three").refused(1, "root.pem", "not a private key")
-    assert not (item.devices / "three").exists()
+    call(item, "--id", "two").refused(1, "operator.pem is not the operator key", "--add-key")
+    assert not (item.devices / "two").exists()
 
 
 # What is refused.

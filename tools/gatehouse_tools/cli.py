@@ -23,6 +23,7 @@ COMMANDS = {
     "build": "Compile the application and write its index and pack.",
     "release": "Build and sign a release.",
     "configure": "Sign a configuration for devices that are out there.",
+    "trust": "Show the trust store, or make its next version: rotate, add and revoke keys.",
     "provision": "Make a device: its identity and its flash image.",
     "serve": "Serve packs over HTTP, with ranges.",
     "publish": "Offer a release to a device or a group.",

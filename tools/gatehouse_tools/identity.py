@@ -19,15 +19,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import bootrecord, ca, cbor, core, cose, keys, product, releases, suit, topics
+from . import bootrecord, ca, cbor, core, cose, keys, product, releases, suit, topics, trust_store
 from . import build as builds
 from .errors import GatehouseError, UsageError
 from .image import flash, littlefs, partitions
 
-ROLES = {"root": 1, "release": 2, "operator": 3}  # numbers of the trust store
 SIMULATED = "unix"  # the chip of boards/unix
 SIMULATED_WIFI = ("gatehouse-sim", "simulated")  # no radio checks it
-TRUST_VERSION = 1
 _MAX_SSID, _MIN_WPA, _MAX_WPA = 32, 8, 63
 
 
@@ -137,17 +135,6 @@ def setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def trust_payload(item: product.Product) -> bytes:
-    """The product's trust store: its three keys with their roles, its certificate authority."""
-    held = item.public_keys()
-    for role in ROLES:
-        if role not in held:
-            raise GatehouseError(f"{item.keys / role}.pem is missing: its public key belongs in every device", "key")
-    rows = [{1: held[role].kid, 2: held[role].alg, 3: held[role].public, 4: [number]} for role, number in ROLES.items()]
-    authority = ca.load_certificate(item.ca / "ca.pem")
-    return cbor.dumps({1: TRUST_VERSION, 2: rows, 5: [ca.der(authority)]})
-
-
 def provision(
     item: product.Product,
     board: product.Board,
@@ -164,7 +151,10 @@ def provision(
     facts, values, private = _identity(item, board, release, name, credentials)
     anchors, factory = _trust(item, board), _config(item, board, config)
     signed = suit.parse(factory)
-    others = {"config": (signed.sequence, signed.digest), "trust": (TRUST_VERSION, suit.parse(anchors).digest)}
+    others = {
+        "config": (signed.sequence, signed.digest),
+        "trust": (trust_store.current(item).version, suit.parse(anchors).digest),
+    }
     values["factory"] = signed.digest  # stays usable when the key that signed it is revoked
     values["floors"] = bootrecord.floors(release.digest, release.sequence, others)
     state = {
@@ -215,7 +205,7 @@ def _identity(
     number, device_key = uuid.uuid4(), secrets.token_bytes(32)
     issued = ca.Authority(item.ca).issue(name)
     vendor, kind = item.vendor_id, item.class_id(board)
-    root = item.public_keys()["root"]
+    anchors = trust_store.current(item)
     told: dict[int, Any] = {
         1: name,
         2: vendor.bytes,
@@ -230,7 +220,7 @@ def _identity(
     values: dict[str, bytes | int] = {
         "identity": cbor.dumps(told),
         "device_key": device_key,
-        "root": hashlib.sha256(root.public).digest(),
+        "root": anchors.root_digest(),
         "tls_key": issued.key_der(),
         "tls_cert": issued.cert_der(),
         "wifi": cbor.dumps([credentials.ssid, credentials.password]),
@@ -245,7 +235,8 @@ def _identity(
         "board": board.name,
         "model": board.model,
         "hardware": item.hardware,
-        "root_key": root.kid.hex(),
+        "root_keys": [entry.key.kid.hex() for entry in anchors.of_role("root")],
+        "trust_version": anchors.version,
         "certificate_sha256": hashlib.sha256(values["tls_cert"]).hexdigest(),  # type: ignore[arg-type]
         "certificate_until": issued.certificate.not_valid_after_utc.date().isoformat(),
         "release": {
@@ -260,18 +251,12 @@ def _identity(
 
 
 def _trust(item: product.Product, board: product.Board) -> bytes:
-    """The signed trust anchors of one board. They are kept, so that the root key is needed once and can go offline."""
-    payload = trust_payload(item)
-    path = item.dist / f"trust-{board.name}-{TRUST_VERSION}.suit"
-    if path.exists():
-        data = path.read_bytes()
-        root = item.public_keys()["root"]
-        if suit.verify(data, [root]) and suit.parse(data).payloads.get("#trust") == payload:
-            return data
-    data = _sign(item, board, suit.Component("trust", payload=payload), item.signer("root"))
-    product.make_folder(item.dist)
-    product.write(path, data)
-    return data
+    """The signed trust anchors of one board: the newest version."""
+    store = trust_store.current(item)
+    for role in trust_store.ROLES:
+        if not store.of_role(role):
+            raise GatehouseError(f"{item.keys / role}.pem is missing: its public key belongs in every device", "key")
+    return trust_store.signed(item, board)
 
 
 def _config(item: product.Product, board: product.Board, config: Config) -> bytes:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import cbor, core, identity, keys, pack, product, releases, reports, suit
+from . import cbor, core, keys, pack, product, releases, reports, suit, trust_store
 from .errors import GatehouseError
 from .image import flash
 
 Row = tuple[str, str]
-RIGHTS = {"app": "release", "firmware": "release", "config": "operator", "trust": "root"}
 NO_PRODUCT = "signature not checked: no product here; give --product DIR"
 
 
@@ -84,14 +83,19 @@ def envelope(data: bytes, item: product.Product | None, path: Path | None = None
     parsed = found.attempt("", suit.parse, data)
     if parsed is None:
         return found
-    known = item.public_keys() if item else {}
-    found.add("Envelope", suit.describe(data, known))
     names = [component_name(parts) for parts in parsed.components]
+    known: dict[str, keys.PublicKey] = {}
+    stores = trust_store.history(item) if item else []
+    for store in stores if names == ["trust"] else stores[-1:]:
+        known |= store.named()
+    found.add("Envelope", suit.describe(data, known))
     found.facts |= {"digest": parsed.digest.hex(), "sequence": parsed.sequence, "components": names}
     if item:
         signers = found.attempt("", suit.verify, data, known.values())
         if signers is not None:
-            _rights(found, names, known, signers)
+            _rights(found, names, stores[-1], known, signers)
+            if names == ["trust"]:
+                found.attempt("", trust_store.check_envelope, item, data)
     else:
         found.notes.append(NO_PRODUCT)
     for uri, payload in parsed.payloads.items():
@@ -172,14 +176,23 @@ def flat(value: Any, prefix: str = "") -> list[Row]:
     return rows
 
 
-def _rights(found: Finding, names: list[str], known: dict[str, keys.PublicKey], signers: list[keys.PublicKey]) -> None:
-    """A problem for each component that is not signed by the key that may write it."""
-    roles = [role for role, key in known.items() if key in signers]
-    found.facts["signers"] = roles
+def _rights(
+    found: Finding,
+    names: list[str],
+    store: trust_store.Store,
+    known: dict[str, keys.PublicKey],
+    signers: list[keys.PublicKey],
+) -> None:
+    """A problem for each component that is not signed by the keys that may write it."""
+    by = [name for name, key in known.items() if key in signers]
+    found.facts["signers"] = by
     for name in names:
-        if RIGHTS.get(name) not in roles:
-            told = f"signed by {', '.join(roles)}, but {name} takes the {RIGHTS.get(name, 'right')} key"
-            found.problems.append(GatehouseError(told, "right"))
+        if name in trust_store.RIGHTS and (name == "trust" or store.chosen(name, signers)):
+            continue
+        wanted = f"the {trust_store.RIGHTS.get(name, 'right')} key"
+        if name in store.required:
+            wanted = f"all of {trust_store.needs_words(store.needs(name))}"
+        found.problems.append(GatehouseError(f"signed by {', '.join(by)}, but {name} takes {wanted}", "right"))
 
 
 def _payload(found: Finding, uri: str, payload: bytes) -> None:
@@ -198,13 +211,13 @@ def _config(found: Finding, payload: bytes) -> None:
 
 def trust_rows(fields: dict[int, Any]) -> list[Row]:
     """A trust store in words."""
-    roles = {number: role for role, number in identity.ROLES.items()}
+    roles = {number: role for role, number in trust_store.ROLES.items()}
     rows = [("version", str(fields.get(1)))]
     for key in fields.get(2, []):
         names = ", ".join(roles.get(number, str(number)) for number in key[4])
         rows.append(("key", f"{key[1].hex()}, {keys.NAMES.get(key[2], key[2])}, for {names}"))
     for name, needs in fields.get(3, {}).items():
-        rows.append(("requires", f"{name}: {needs}"))
+        rows.append(("requires", f"{name}: {trust_store.needs_words(needs)}"))
     rows += [("keeps", digest.hex()) for digest in fields.get(4, [])]
     rows += [("TLS authority", f"sha-256:{hashlib.sha256(der).hexdigest()}") for der in fields.get(5, [])]
     return rows

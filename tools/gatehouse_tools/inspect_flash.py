@@ -6,15 +6,14 @@ import hashlib
 import uuid
 from typing import Any
 
-from . import bootrecord, cbor, identity, keys, pack, product, releases, suit
+from . import bootrecord, cbor, keys, pack, product, releases, suit, trust_store
 from .errors import GatehouseError
 from .image import flash, littlefs, nvs
 from .image.partitions import Partition
-from .inspect_files import RIGHTS, Finding, Row, component_name, entry_words, envelope, trust_rows
+from .inspect_files import Finding, Row, component_name, entry_words, envelope, trust_rows
 
 SECRET = {"device_key", "tls_key", "wifi", "broker"}  # of NVS; told by their size only
 _IDENTITY = {1: "id", 2: "vendor id", 3: "class id", 4: "uuid", 5: "model", 6: "hardware", 7: "domain"}
-Anchors = list[tuple[list[int], keys.PublicKey]]  # a device's keys, each with its roles
 _RECORD = "/state/boot.cbor"
 _SECTOR = 4096
 _PAGE_STATES = (b"\xfe\xff\xff\xff", b"\xfc\xff\xff\xff", b"\xf8\xff\xff\xff")  # active, full, freeing
@@ -138,8 +137,9 @@ def _file_system(
     """The files: anchors first, since all else is verified by them."""
     core = [(path, f"{len(files[path])} bytes") for path in files if not path.startswith(("/slots/", "/state/"))]
     found.add("Core", core)
-    known = found.attempt("/state/trust.suit", _anchors, found, files, values) or []
-    if item and known and item.public_keys().get("root") not in [key for _, key in known]:
+    known = found.attempt("/state/trust.suit", _anchors, found, files, values) or trust_store.Store(0, ())
+    ours = [entry.key for store in trust_store.history(item) for entry in store.of_role("root")] if item else []
+    if item and known.entries and not any(entry.key in ours for entry in known.entries):
         found.problems.append(GatehouseError("the device's root key is not the one of this product", "key"))
     for path in sorted(files):
         if path.startswith("/state/config-"):
@@ -160,33 +160,38 @@ def _file_system(
     _named(found, record)
 
 
-def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, nvs.Value]) -> Anchors:
-    """The keys of the trust store with their roles, the store verified from the root digest in NVS on."""
+def _anchors(found: Finding, files: dict[str, bytes], values: dict[str, nvs.Value]) -> trust_store.Store:
+    """The trust store, verified from the root digest in NVS on."""
     data = files.get("/state/trust.suit")
     if data is None:
         raise GatehouseError("missing: provision this device", "state")
     payload = suit.parse(data).payloads.get("#trust", b"")
-    fields = cbor.loads(payload, "its payload")
-    held = [(row[4], keys.PublicKey(row[2], row[3])) for row in fields[2]]
-    found.add("Trust anchors", trust_rows(fields))
-    roots = [key for roles, key in held if identity.ROLES["root"] in roles]
-    suit.verify(data, [key for key in roots if hashlib.sha256(key.public).digest() == values.get("root")])
-    return held
+    store = trust_store.parse(payload)
+    found.add("Trust anchors", trust_rows(cbor.loads(payload, "its payload")))
+    roots: list[keys.PublicKey] = []  # none, where they are not those that NVS names
+    pinned = values.get("root")  # two digests, where a rotation was cut short
+    if isinstance(pinned, bytes) and store.root_digest() in (pinned[:32], pinned[32:]):
+        roots = [entry.key for entry in store.of_role("root")]
+    if store.chosen("trust", suit.verify(data, roots)) is None:
+        told = f"the trust store is not signed by what it requires: {trust_store.needs_words(store.needs('trust'))}"
+        raise GatehouseError(told, "right")
+    return store
 
 
-def _signed(data: bytes, known: Anchors, component: str) -> suit.Envelope:
+def _signed(data: bytes, known: trust_store.Store, component: str) -> suit.Envelope:
     """The envelope, once it is for `component` and signed by a key that may write it."""
     parsed = suit.parse(data)
     if [component_name(parts) for parts in parsed.components] != [component]:
         raise GatehouseError(f"not a manifest for {component}", "component")
-    signers = suit.verify(data, [key for _, key in known])
-    role = RIGHTS[component]
-    if not any(identity.ROLES[role] in roles and key in signers for roles, key in known):
-        raise GatehouseError(f"not signed by a {role} key", "right")
+    if parsed.digest in known.keep:
+        return parsed
+    signers = suit.verify(data, [entry.key for entry in known.entries])
+    if known.chosen(component, signers) is None:
+        raise GatehouseError(f"not signed by {trust_store.needs_words(known.needs(component))}", "right")
     return parsed
 
 
-def _slot(found: Finding, slot: str, held: dict[str, bytes], known: Anchors) -> dict[str, Any]:
+def _slot(found: Finding, slot: str, held: dict[str, bytes], known: trust_store.Store) -> dict[str, Any]:
     """One slot: manifest, index, each file, and no other file."""
     rows: list[Row] = []
     found.add(f"Slot {slot}", rows)

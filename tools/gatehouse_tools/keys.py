@@ -1,4 +1,4 @@
-"""Signing keys: ECDSA on P-256 in PEM files."""
+"""Signing keys: ECDSA on P-256 in PEM files; HSS/LMS in files of lms_keys.py, which this module opens too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def key_id(public: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A public key: COSE algorithm and the bytes that a trust store holds (P-256: x followed by y, 64 bytes)."""
+    """A public key: COSE algorithm and the bytes that a trust store holds.
+
+    P-256: x followed by y, 64 bytes. HSS/LMS: the HSS public key of RFC 8554 with one level, 60 or 52 bytes.
+    """
 
     alg: int
     public: bytes
@@ -41,7 +44,11 @@ class PublicKey:
         return key_id(self.public)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """True when `signature` (P-256: r followed by s, 64 bytes) over `message` is by this key."""
+        """True when `signature` (P-256: r followed by s, 64 bytes; HSS: RFC 8554) over `message` is by this key."""
+        if self.alg == HSS_LMS:
+            from . import lms_keys
+
+            return lms_keys.verify(self.public, message, signature)
         if self.alg != ESP256 or len(signature) != 2 * _SIZE:
             return False
         r, s = (int.from_bytes(signature[at : at + _SIZE], "big") for at in (0, _SIZE))
@@ -54,12 +61,20 @@ class PublicKey:
 
 
 class Signer:
-    """A private key and how it signs. `alg`, `kid` and `public` are those of its PublicKey, `key`."""
+    """A private key and how it signs, here by ECDSA. `alg`, `kid` and `public` are those of its PublicKey, `key`.
+
+    `warnings`: what whoever signed should be told.
+    """
+
+    private: ec.EllipticCurvePrivateKey
+    key: PublicKey
+    warnings: list[str]
 
     def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
         self.private = private
         self.key = PublicKey(ESP256, public_bytes(private.public_key()))
         self.alg, self.kid, self.public = self.key.alg, self.key.kid, self.key.public
+        self.warnings = []
 
     def sign(self, message: bytes) -> bytes:
         """The signature over `message` (r followed by s), deterministic as in RFC 6979."""
@@ -83,6 +98,11 @@ def save(signer: Signer, path: str | os.PathLike[str]) -> None:
     pem = signer.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    write_secret(path, pem)
+
+
+def write_secret(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a new file that its owner only can read, and sync it. One that is there is never overwritten."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -90,14 +110,21 @@ def save(signer: Signer, path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise GatehouseError(f"{path}: {error.strerror}; choose a folder that can be written") from None
     with open(handle, "wb") as file:
-        file.write(pem)
+        file.write(data)
         file.flush()
         os.fsync(handle)
 
 
-def load(path: str | os.PathLike[str]) -> Signer:
-    """The private key in a PEM file. GatehouseError("key") when it is not there or not a P-256 key."""
-    data = _read(path)
+def load(path: str | os.PathLike[str], ledger: pathlib.Path | None = None) -> Signer:
+    """The private key in a file: P-256 in PEM, or HSS/LMS. GatehouseError("key") when it is not there or neither.
+
+    `ledger`: the product's folder where the use of HSS/LMS keys is written down.
+    """
+    from . import lms_keys
+
+    data = read(path)
+    if lms_keys.is_private(data):
+        return lms_keys.LmsSigner(pathlib.Path(path), ledger)
     try:
         private = serialization.load_pem_private_key(data, None)
     except TypeError:
@@ -110,8 +137,12 @@ def load(path: str | os.PathLike[str]) -> Signer:
 
 
 def load_public(path: str | os.PathLike[str]) -> PublicKey:
-    """The public key in a PEM file, of the public key itself or of the private one."""
-    data = _read(path)
+    """The public key in a file, of the public key itself or of the private one."""
+    from . import lms_keys
+
+    data = read(path)
+    if lms_keys.is_private(data) or lms_keys.is_public(data):
+        return lms_keys.public_of(data, pathlib.Path(path))
     if b"PRIVATE KEY" in data:
         return load(path).key
     try:
@@ -123,7 +154,8 @@ def load_public(path: str | os.PathLike[str]) -> PublicKey:
     return PublicKey(ESP256, public_bytes(public))
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a key's file. GatehouseError("key") where it is not there or not readable."""
     try:
         return pathlib.Path(path).read_bytes()
     except FileNotFoundError:

@@ -8,11 +8,12 @@ import os
 import re
 import tomllib
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import core, keys, suit
+from . import core, keys, lms_keys, suit
 from .errors import GatehouseError, UsageError
 from .image import partitions
 
@@ -116,18 +117,28 @@ class Product:
             raise UsageError(f"{self.name} has no board {name!r}; boards in {FILE}: {', '.join(self.boards)}")
         return load_board(name, self.root)
 
+    @property
+    def ledger(self) -> Path:
+        """Where the use of HSS/LMS keys is written down, outside of keys/: not secret, for version control."""
+        return self.root / "ledger"
+
     def signer(self, role: str) -> keys.Signer:
-        """The private key of a role: root, release or operator. GatehouseError("key") when it is not there."""
-        return keys.load(self.keys / f"{role}.pem")
+        """The first private key of a role: root, release or operator. GatehouseError("key") when it is not there."""
+        from . import trust_store
+
+        return trust_store.signers(self, trust_store.current(self), role)[0]
 
     def signers(self, role: str) -> list[keys.Signer]:
-        """The private keys with which this role signs."""
-        return [self.signer(role)]
+        """The private keys of a role that are on this machine. GatehouseError("key") where none is."""
+        from . import trust_store
+
+        return trust_store.signers(self, trust_store.current(self), role)
 
     def public_keys(self) -> dict[str, keys.PublicKey]:
-        """The product's public keys by role; those whose file is not on this machine are left out."""
-        found = {role: self.keys / f"{role}.pem" for role in ROLES}
-        return {role: keys.load_public(path) for role, path in found.items() if path.exists()}
+        """The keys of the newest trust store by their names, such as "root", "release", "release-lms", "operator"."""
+        from . import trust_store
+
+        return trust_store.current(self).named()
 
     def device_folders(self) -> list[Path]:
         """The folder of each provisioned device, by name."""
@@ -204,9 +215,19 @@ def load_board(name: str, root: Path | None = None) -> Board:
     raise UsageError(f"there is no board {name!r}; boards: {', '.join(known) or 'none'}")
 
 
-def create(root: Path, name: str, domain: str, boards: list[str], contact: str | None = None) -> list[Path]:
+def create(
+    root: Path,
+    name: str,
+    domain: str,
+    boards: list[str],
+    contact: str | None = None,
+    kinds: Mapping[str, Sequence[str]] | None = None,
+    parameters: lms_keys.Parameters = lms_keys.DEFAULT,
+    step: Callable[[int], None] = lambda leaves: None,
+) -> list[Path]:
     """Make the folder of a new product: settings and signing keys. Returns what was written, in order.
 
+    kinds: role -> "ecdsa", "lms" or both; ECDSA for a role that is left out. `step` as in lms_keys.generate().
     GatehouseError when the folder is not empty or cannot be written; what is there is never touched.
     """
     check_name(name)
@@ -227,16 +248,34 @@ def create(root: Path, name: str, domain: str, boards: list[str], contact: str |
         port=BROKER_PORT,
         base_url=json.dumps(BASE_URL),
     )
-    made = [root / FILE, root / ".gitignore", *(root / "keys" / f"{role}.pem" for role in ROLES)]
+    made = [root / FILE, root / ".gitignore"]
     make_folder(root)
     write_new(made[0], settings.encode())
     write_new(made[1], _IGNORE.encode())
     make_folder(root / "keys", secret=True)
-    for path in made[2:]:
-        keys.save(keys.generate(), path)
+    for role in ROLES:
+        for kind in (kinds or {}).get(role, ("ecdsa",)):
+            made += new_key(root, role, kind, parameters, step)
     for folder in ("dist", "devices"):
         make_folder(root / folder)
     return made
+
+
+def new_key(
+    root: Path,
+    name: str,
+    kind: str,
+    parameters: lms_keys.Parameters = lms_keys.DEFAULT,
+    step: Callable[[int], None] = lambda leaves: None,
+) -> list[Path]:
+    """Make the signing key keys/NAME.pem ("ecdsa") or keys/NAME.lms ("lms"). Returns its files, the private first."""
+    if kind == "ecdsa":
+        path = root / "keys" / f"{name}.pem"
+        keys.save(keys.generate(), path)
+        return [path]
+    path = root / "keys" / f"{name}.lms"
+    lms_keys.generate(path, parameters, root / "ledger", step)
+    return [path, lms_keys.state_path(path), lms_keys.public_path(path)]
 
 
 def check_name(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from paho.mqtt import client as mqtt
 
-from . import identity, product, releases, suit
+from . import identity, product, releases, suit, trust_store
 from .errors import GatehouseError
 
 MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
@@ -42,7 +42,7 @@ def check(item: product.Product, path: Path, targets: Iterable[dict[str, Any]]) 
     """
     offer = Offer(product.read(path))
     steps = (
-        lambda: suit.verify(offer.data, item.public_keys().values()),
+        lambda: _check_signers(offer, item),
         lambda: _check_size(offer),
         lambda: _check_manifest(item, offer, path, list(targets)),
     )
@@ -133,6 +133,24 @@ def network_words(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there; start the broker, or give --broker HOST:PORT"
     return str(error)
+
+
+def _check_signers(offer: Offer, item: product.Product) -> None:
+    """By the newest trust store; a trust store itself by the one before it, and by its own."""
+    components = ["/".join(map(_text, parts)) for parts in suit.parse(offer.data).components]
+    if components == ["trust"]:
+        trust_store.check_envelope(item, offer.data)
+        return
+    store = trust_store.current(item)
+    signers = suit.verify(offer.data, item.public_keys().values())
+    for name in components:
+        if store.chosen(name, signers) is None:
+            told = f"{name} is not signed by all that devices ask for: {trust_store.needs_words(store.needs(name))}"
+            raise GatehouseError(told, "right")
+
+
+def _text(part: bytes) -> str:
+    return part.decode("ascii", "replace")
 
 
 def _check_size(offer: Offer) -> None:

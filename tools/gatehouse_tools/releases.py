@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cbor, core, pack, product, suit
+from . import cbor, core, pack, product, suit, trust_store
 from .errors import GatehouseError
 from .image import flash
 
@@ -39,8 +39,13 @@ def load(item: product.Product, board: product.Board, path: Path | None = None) 
             raise GatehouseError(f"{told}: gatehouse release --version 1.0.0")
         path = item.dist / str(max(signed, key=lambda one: one["sequence"])["file"])
     data = product.read(path)
-    suit.verify(data, [key for role, key in item.public_keys().items() if role == "release"])
     envelope = suit.parse(data)
+    store = trust_store.current(item)
+    if envelope.digest not in store.keep:  # what is kept may run though its key is revoked
+        signers = suit.verify(data, [entry.key for entry in store.of_role("release")])
+        if store.chosen("app", signers) is None:
+            told = f"{path} is not signed by all that devices ask for: {trust_store.needs_words(store.needs('app'))}"
+            raise GatehouseError(told, "right")
     said = facts(envelope)
     if envelope.components != [[b"app"]]:
         raise GatehouseError(f"{path} is not the release of an application", "component")

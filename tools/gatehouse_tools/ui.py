@@ -126,13 +126,13 @@ def progress(items: Sequence[Item], label: str) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr; the function that it yields moves it by one."""
+def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; the function that it yields moves it by one, or by its argument."""
     console = err()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or _json) as shown:
         task = shown.add_task(label, total=total)
-        yield lambda: shown.advance(task)
+        yield lambda count=1: shown.advance(task, count)
 
 
 def size(count: int) -> str:

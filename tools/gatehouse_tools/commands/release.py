@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from .. import build, core, identity, keys, pack, product, ui
+from .. import build, core, identity, keys, pack, product, trust_store, ui
 from ..errors import UsageError
 from . import build as build_command
 
@@ -18,7 +18,7 @@ from . import build as build_command
 @click.option("--board", metavar="NAME", help="The board it is for. Default: the product's first.")
 @click.option(
     "--key", "paths", type=click.Path(path_type=Path), multiple=True, metavar="PATH",
-    help="Signing key in place of the release key; repeatable.",
+    help="Signing key in place of every release key that is here; repeatable.",
 )  # fmt: skip
 @click.option("--description", metavar="TEXT", help="A sentence for people, in the manifest's text.")
 @click.option("--source", type=click.Path(path_type=Path), metavar="DIR", help="Other source than the product's.")
@@ -81,10 +81,8 @@ def command(
     if bool(firmware) != bool(firmware_version) or (firmware_core and not firmware):
         raise UsageError("--firmware FILE and --firmware-version X.Y.Z go together")
     chosen = item.board(board)
-    signers = [keys.load(path) for path in paths] or item.signers("release")
-    for signer in signers:
-        if signer.key not in item.public_keys().values():
-            ui.warn(f"key {signer.kid.hex()} is no key of {item.name}: its devices will refuse this release")
+    signers = [keys.load(path, item.ledger) for path in paths] or item.signers("release")
+    _warn(item, signers)
     signing = {"board": chosen, "sequence": sequence, "expires_days": expires, "signers": signers}
     if rollback_to:
         made = build.roll_back(item, rollback_to, description=description, **signing)  # type: ignore[arg-type]
@@ -104,6 +102,8 @@ def command(
             description=description,
             **signing,  # type: ignore[arg-type]
         )
+    for text in (text for signer in signers for text in signer.warnings):
+        ui.warn(text)
     show(item, made)
 
 
@@ -145,3 +145,15 @@ def show(item: product.Product, made: build.Release) -> None:
             **(build_command.facts(made.built) if made.built else {}),
         }
     )
+
+
+def _warn(item: product.Product, signers: list[keys.Signer]) -> None:
+    """What devices will refuse is signed all the same: that it is refused is worth trying."""
+    store = trust_store.current(item)
+    held = [signer.key for signer in signers]
+    for key in held:
+        if key not in item.public_keys().values():
+            ui.warn(f"key {key.kid.hex()} is no key of {item.name}: its devices will refuse this release")
+    if store.chosen("app", held) is None:
+        wanted = trust_store.needs_words(store.needs("app"))
+        ui.warn(f"devices ask for {wanted} and will refuse this release")

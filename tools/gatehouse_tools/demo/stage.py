@@ -10,10 +10,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import core, product, reports
+from .. import core, lms_keys, product, reports
 from ..errors import GatehouseError
 from ..house import House
 from ..sim.board import Board, BoardStopped
@@ -37,11 +37,20 @@ def run(boot):
 class Stage:
     """Use it in a with block: at its end everything that it started is stopped. `say` tells the audience."""
 
-    def __init__(self, folder: Path, broker: str, say: Callable[[str], None], command: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: str,
+        say: Callable[[str], None],
+        command: Callable[[str], None],
+        keys: Sequence[str] = (),
+    ) -> None:
+        """broker: as House has it. keys: further options of `gatehouse init`."""
         self.folder = folder
         self.say = say
         self._command = command
         self._broker = broker
+        self._keys = keys
         self._stack = contextlib.ExitStack()
         self.envelopes: dict[str, Path] = {}
         self.newest = folder
@@ -65,7 +74,7 @@ class Stage:
         product.make_folder(self.folder)
         (self.folder / MARK).write_text("made by `gatehouse demo`, which replaces this folder at its next run\n")
         root = self.folder / "product"
-        self.gatehouse("init", str(root), "--name", "demo", "--domain", "gatehouse.example")
+        self.gatehouse("init", str(root), "--name", "demo", "--domain", "gatehouse.example", *self._keys)
         self.product = product.Product(root)
         self.source = self.folder / "firmware"
         shutil.copytree(core.source("firmware"), self.source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -97,7 +106,7 @@ class Stage:
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"NO_COLOR": "1"},
+            env=os.environ | {"NO_COLOR": "1", lms_keys.STATE_HOME: str(self.folder / "state")},
         )
         if result.returncode:
             raise GatehouseError(f"`gatehouse {words[0]}` failed: {result.stderr.strip() or result.stdout.strip()}")

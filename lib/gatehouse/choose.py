@@ -39,6 +39,7 @@ def choose(boot):
         _configure(boot)
     if way == "active":
         way = _choose_active(boot)
+    _follow(boot)  # the choice may have failed a trial, or confirmed another release than the record named
     boot.mode = way
     boot.release = {"trial": boot.record.trial, "active": boot.record.active}.get(way)
     if way == "active":
@@ -181,9 +182,14 @@ def _on_active_partition(boot):
 
 def _reconcile(boot):
     """Make the NVS copies follow the record, and count this start. Safe to repeat after any cut."""
-    boot.store.put("floors", cbor.dumps(boot.record.floors))
+    _follow(boot)
     boot.boot_count = boot.store.number("boots") + 1
     boot.store.put_number("boots", boot.boot_count)
+
+
+def _follow(boot):
+    """Make the floors of NVS those of the record. Writes nothing where they are."""
+    boot.store.put("floors", cbor.dumps(boot.record.floors))
 
 
 def _load_anchors(boot):
@@ -202,7 +208,7 @@ def _load_anchors(boot):
     if floor[0] != boot.trust.version:
         floors[1]["trust"] = [boot.trust.version, envelope.digest]
         boot.record.save()
-        boot.store.put("floors", cbor.dumps(floors))
+        _follow(boot)
 
 
 def _configured(boot, release):

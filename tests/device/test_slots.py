@@ -103,6 +103,7 @@ def test_trial_that_does_not_verify_is_failed_at_once():
     boot = device.boot()
     assert (boot.mode, boot.release.version) == ("active", "1.0.0")
     assert record().outcome[:2] == ["rolled-back", "digest"]
+    assert len(floors()[4]) == 1 and floors() == record().floors, "NVS knows in this boot, not in the next one"
 
 
 def test_rotten_active_slot_falls_back_to_the_release_before():
@@ -113,6 +114,7 @@ def test_rotten_active_slot_falls_back_to_the_release_before():
     boot = device.boot()
     assert (boot.mode, boot.release.version, boot.release.slot) == ("active", "1.0.0", "a")
     assert record().outcome[0] == "rolled-back"
+    assert floors()[3] == boot.release.digest and floors() == record().floors
     # The install floor stands: what is older than the lost release is not taken, the lost release itself is.
     device.clock(case["now"])
     installer, _ = device.offer(boot, case["releases"]["1.0.5"])

@@ -92,9 +92,7 @@ class Installer:
                 if known:
                     known["count"] += 1
                 return False
-            from gatehouse import suit
-
-            envelope = suit.Envelope(data)
+            envelope = _envelope(data)
             digest = envelope.digest
             if self._boot.release and digest == self._boot.release.digest:
                 return False  # already there; a retained offer comes again at every connect
@@ -252,6 +250,12 @@ class Installer:
     def _progress(self, done, total):
         if self.state["done"] != done or self.state["total"] != total:
             self._set("installing" if done == total else "downloading", done=done, total=total)
+
+
+def _envelope(data):
+    from gatehouse import suit  # in a function of its own: a local name would keep the module in memory
+
+    return suit.Envelope(data)
 
 
 def _refilled(tokens, most, since, each_ms):

@@ -17,28 +17,28 @@ _PASSING = (
     "es256",
     "lms",
     "admission",
-    "rotation",
     "policy",
     "journal",
     "update",
-    "image",
     "tree",
     "unpack",
     "source",
     "connection",
     "uri",
 )
+# Passing too, but not on every device or only before a restart: their names may come late.
+_RARE = ("rotation", "image")
 _STAYING = ("slots", "status", "installer", "link", "wifi")
 
-
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
+_BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing that stays: collecting would take most of the time
 _PACKAGE = "gatehouse"
 
 
 def unload(*names):
     """Forget core modules that are not needed for now, all passing ones by default. They load again on demand."""
     package = sys.modules[_PACKAGE]
-    for name in names or _PASSING:
+    for name in names or _PASSING + _RARE:
         sys.modules.pop(_PACKAGE + "." + name, None)
         if hasattr(package, name):
             delattr(package, name)
@@ -57,3 +57,8 @@ def settle():
     gc.collect()
     for name in _STAYING:
         __import__(_PACKAGE + "." + name)
+
+
+def busy(much):
+    """Collect garbage less often while `much` is made of it and nothing that stays, as in a signature check."""
+    gc.threshold(_BUSY_THRESHOLD if much else _THRESHOLD)

@@ -86,16 +86,7 @@ class Boot:
         if self.mode == "trial":
             from gatehouse import transitions
 
-            transitions.confirm_trial(self.record)
-            self.record.save()
-            self.store.put("floors", cbor.dumps(self.record.floors))
-            if self.record.active.partition:
-                from gatehouse import image
-
-                image.keep()
-            for name in os.listdir("/state"):
-                if transitions.stale(self.record, name):
-                    os.remove("/state/" + name)
+            transitions.confirm(self)
             self.mode = "active"
             self._deadline = None
             self.note("confirmed", self.record.outcome[2][:8], self.record.outcome[3])
@@ -105,14 +96,9 @@ class Boot:
 
         Refused("busy") while something else is on trial, Refused("state") where no release runs.
         """
-        if self.record.trial:
-            raise Refused("busy", "a release is on trial or waits for its trial")
-        if not self.record.active:
-            raise Refused("state", "no release runs here")
         from gatehouse import transitions
 
-        transitions.restored(self.record, factory)
-        self.record.save()
+        transitions.restore(self.record, factory)
 
     def note(self, event, *details):
         """Write an event to the journal. Whether that was possible: no event is worth a reset."""

@@ -1,10 +1,13 @@
-"""What happens to the boot record: the rows of docs/boot.md as functions. The caller saves the record.
+"""What happens to the boot record: the rows of docs/boot.md as functions, then what saves it and what follows it.
 
 Needed at boot, at the end of an update and when a trial ends; unloaded in between.
 """
 
+import os
+
 from micropython import const
 
+from gatehouse import Refused, cbor
 from gatehouse import record as records
 
 TRIES = const(3)  # so that two power cuts during a trial do not condemn a good release
@@ -96,19 +99,57 @@ def merge(record, other):
         lowest[component] = max(sequence, lowest.get(component, 0))
 
 
-def restored(record, factory):
-    """Put the last good configuration on trial, or the factory's."""
+def confirm(boot):
+    """confirm_trial() with all that follows the record: NVS, the bootloader, configurations that nobody needs now."""
+    record = boot.record
+    confirm_trial(record)
+    record.save()
+    boot.store.put("floors", cbor.dumps(record.floors))
+    if record.active.partition:
+        from gatehouse import image
+
+        image.keep()
+    kept = (records.FACTORY, record.last, record.active.config)
+    for name in os.listdir("/state"):
+        if name.startswith("config-") and name not in ["config-%d.suit" % generation for generation in kept]:
+            os.remove("/state/" + name)
+
+
+def restore(record, factory):
+    """Put the last good configuration on trial, or the factory's, and save that. Refused as Boot.restore()."""
+    if record.trial:
+        raise Refused("busy", "a release is on trial or waits for its trial")
+    if not record.active:
+        raise Refused("state", "no release runs here")
     release = records.Release(record.active.fields())
     release.config = records.FACTORY if factory else record.last
     start_trial(record, release, b"", 0, [])
+    record.save()
 
 
-def next_generation(record):
-    """The number of a new configuration: above all that are kept."""
-    return max(records.FACTORY, record.last, record.active.config if record.active else 0) + 1
+def switch(boot, slot, manifest, names, partition, no_return, data):
+    """Make the next boot try all that a manifest brought, and which lies verified beside what runs.
 
+    slot: where the application is; names: the components; partition: label of the new image, or None; data: the whole
+    envelope. The order matters: what the record will name is written and read back before; the bootloader is told
+    before the record, because an image that the record does not name yet is given up by the next boot.
+    """
+    record = boot.record
+    running = record.active
+    trial = records.Release(running.fields() if running else [slot, b"", 0, None, records.FACTORY])
+    if "config" in names:
+        trial.config = max(records.FACTORY, record.last, running.config if running else 0) + 1
+        records.save(records.CONFIG % trial.config, data)
+    if "app" in names:
+        trial.slot, trial.digest, trial.sequence = slot, manifest.digest, manifest.sequence
+        records.save(trial.root + "/manifest.suit", data)
+    if partition:
+        from gatehouse import image
 
-def stale(record, name):
-    """Whether a file of /state is a configuration that is needed no more."""
-    kept = (records.FACTORY, record.last, record.active.config)
-    return name.startswith("config-") and name not in ["config-%d.suit" % generation for generation in kept]
+        if running and not running.partition:
+            running.partition = image.running()  # from now on the record has to know which image is the old one
+            record.save()
+        trial.partition = partition
+        image.switch(partition)
+    start_trial(record, trial, manifest.digest, manifest.sequence, names, no_return)
+    record.save()  # the switch

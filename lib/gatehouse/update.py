@@ -6,7 +6,7 @@ boot record makes the next boot try it all together.
 
 import os
 
-from gatehouse import Refused, record
+from gatehouse import Refused
 from gatehouse import suit_commands as suit
 from gatehouse.memory import unload
 
@@ -136,30 +136,9 @@ class Installation:
         return True
 
     def switch(self, data):
-        """Make the next boot try all of it. `data` is the whole envelope, which goes with what it brought.
-
-        The order matters: what the record will name is written and read back before; the bootloader is told before the
-        record, because an image that the record does not name yet is given up by the next boot.
-        """
+        """Make the next boot try all of it. `data` is the whole envelope, which goes with what it brought."""
         from gatehouse import transitions
 
-        boot, manifest, names = self._boot, self._manifest, self._names
-        running = boot.record.active
-        fields = running.fields() if running else [self._slot, b"", 0, None, record.FACTORY]
-        trial = record.Release(fields)
-        if "config" in names:
-            trial.config = transitions.next_generation(boot.record)
-            record.save(record.CONFIG % trial.config, data)
-        if "app" in names:
-            trial.slot, trial.digest, trial.sequence = self._slot, manifest.digest, manifest.sequence
-            record.save(self._root + "/manifest.suit", data)
-        if self._partition:
-            from gatehouse import image
-
-            if running and not running.partition:
-                running.partition = image.running()  # from now on the record has to know which image is the old one
-                boot.record.save()
-            trial.partition = self._partition
-            image.switch(self._partition)
-        transitions.start_trial(boot.record, trial, manifest.digest, manifest.sequence, names, self._no_return)
-        boot.record.save()  # the switch
+        transitions.switch(
+            self._boot, self._slot, self._manifest, self._names, self._partition, self._no_return, data
+        )

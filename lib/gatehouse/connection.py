@@ -1,38 +1,43 @@
-"""One TCP connection that is read in lines and blocks, with bounds on memory and time.
+"""One TCP or TLS connection that is read in lines and blocks, with bounds on memory and time.
 
 The peer is not trusted: it may stall, trickle or never end. Everything raises Refused: "network" for a peer that cannot
-be reached or breaks off, "timeout" for one that stalls or is too slow, "http" for a line that is too long.
+be reached or breaks off, "timeout" for one that stalls or is too slow, "tls" for one whose certificate does not hold or
+that speaks no TLS, "http" for a line that is too long.
 """
 
 import asyncio
-from errno import ETIMEDOUT
+import gc
+from errno import ENOMEM, ETIMEDOUT
 from time import ticks_diff, ticks_ms
 
 from micropython import const
 
 from gatehouse import Refused
-from gatehouse.dial import dial
+from gatehouse.dial import dial, is_tls, tls_context
 
 _BUFFER = const(1024)  # also the longest line
 _YIELD = const(8)  # reads without a wait after which other tasks get their turn
 
 
 class Connection:
-    """A buffered TCP connection. `received` counts the bytes that came over all connections of this object.
+    """A buffered connection. `received` counts the bytes that came over all connections of this object.
 
     The limits are attributes, so that a test can shorten them.
     """
 
     CONNECT_MS = 10000
-    STALL_MS = 15000  # without any byte
+    STALL_MS = 15000  # without any byte; also for sending a request, a whole TLS handshake included
     WINDOW_MS = 30000  # of waiting within responses, after which the rate is judged
     LEAST_RATE = 500  # bytes/s in such a window: slow retrieval must not hold an update up for days
     TICK_MS = 500
 
-    def __init__(self):
+    def __init__(self, authorities=()):
+        """authorities: certificates in DER, whom TLS connections trust."""
+        self._authorities = authorities
+        self._context = None
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
-        self._socket = self._stream = None
+        self._raw = self._socket = self._stream = None  # TCP, it or TLS over it, its reader
         self._guard = None  # the task that watches the time
         self._reader = None  # the task that waits for the peer
         self.received = 0
@@ -42,21 +47,31 @@ class Connection:
         """Give up the connection and what watches it. May be called twice."""
         if self._guard:
             self._guard.cancel()
-        if self._socket:
+        if self._socket is not self._raw:
             self._socket.close()
-        self._guard = self._socket = self._stream = None
+        if self._raw:
+            self._raw.close()
+        self._guard = self._raw = self._socket = self._stream = None
         self._at = self._end = 0  # what the buffer holds and nobody took yet
         self._flowing = False  # within a response, not before it
         self._expired = None  # what the guard found
         self._reads = 0
 
-    async def open(self, host, port):
-        """Connect, within CONNECT_MS."""
+    async def open(self, host, port, secure=False):
+        """Connect, within CONNECT_MS; the TLS handshake happens with the first request."""
         self.close()
         try:
-            self._socket = await dial(host, port, self.CONNECT_MS)
+            self._raw = self._socket = await dial(host, port, self.CONNECT_MS)
         except OSError as error:
             raise Refused("timeout" if error.errno == ETIMEDOUT else "network", "%s:%d: %s" % (host, port, error))
+        if secure:
+            gc.collect()  # TLS takes tens of kilobytes
+            if not self._context:
+                self._context = tls_context(self._authorities)
+            try:
+                self._socket = self._context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
+            except (OSError, ValueError) as error:
+                raise _refused(error)
         self._stream = asyncio.StreamReader(self._socket)
         self._guard = asyncio.create_task(self._watch())
 
@@ -64,10 +79,10 @@ class Connection:
         """Write a request; what comes next is waited for with patience for its first byte."""
         self._flowing = False
         try:
-            self._stream.write(data)  # smaller than any send buffer: this does not wait
-            await self._stream.drain()
-        except OSError as error:
-            raise Refused("network", str(error))
+            self._stream.write(data)  # smaller than any send buffer: what waits here is a TLS handshake
+            await self._within_time(self._stream.drain)
+        except (OSError, ValueError) as error:
+            raise _refused(error)
 
     async def line(self):
         """The next line (bytes) without its end, which is LF or CR LF."""
@@ -113,21 +128,24 @@ class Connection:
         try:
             count = self._socket.readinto(view)  # there mostly is something: no way round through the event loop
             if count is None:
-                count = await self._wait(view)
-        except OSError as error:
-            raise Refused("network", str(error))
+                self._reads = 0
+                count = await self._within_time(self._arrived, view)
+        except (OSError, ValueError) as error:
+            raise _refused(error)
         self.received += count
         return count
 
-    async def _wait(self, view):
-        self._reads = 0
+    async def _arrived(self, view):
+        count = None
+        while count is None:
+            count = await self._stream.readinto(view)
+        return count
+
+    async def _within_time(self, function, *arguments):
         self._since = ticks_ms()
         self._reader = asyncio.current_task()
         try:
-            count = None
-            while count is None:
-                count = await self._stream.readinto(view)
-            return count
+            return await function(*arguments)
         except asyncio.CancelledError:
             if self._expired:
                 raise Refused("timeout", self._expired)
@@ -155,3 +173,9 @@ class Connection:
             if self._expired:
                 self._reader.cancel()
                 return
+
+
+def _refused(error):
+    if isinstance(error, OSError) and error.errno == ENOMEM:
+        return Refused("memory", "no room for a TLS connection")  # mbedTLS has a heap of its own on the chip
+    return Refused("tls" if is_tls(error) else "network", str(error))

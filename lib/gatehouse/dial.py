@@ -1,4 +1,4 @@
-"""Make a TCP connection while other tasks go on."""
+"""Make a TCP connection while other tasks go on, and what TLS on it takes for proof."""
 
 import asyncio
 import select
@@ -8,7 +8,38 @@ from time import ticks_diff, ticks_ms
 
 from micropython import const
 
+from gatehouse import Refused
+
 _POLL_MS = const(10)
+_CONN_EOF = const(-0x7280)  # mbedTLS: closed without a farewell
+_ERRNO = const(-256)  # below it are mbedTLS's own error numbers
+
+
+def tls_context(authorities, certificate=None, key=None):
+    """A client's SSLContext: the peer must show a certificate of one of `authorities`, for its host name.
+
+    All are DER bytes; the client shows `certificate` where it has one. Refused("state") for what is no certificate or key.
+    """
+    import tls
+
+    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = tls.CERT_REQUIRED
+    try:
+        for authority in authorities:
+            context.load_verify_locations(authority)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except (ValueError, OSError) as error:
+        raise Refused("state", "TLS credentials: %s" % error)
+    return context
+
+
+def is_tls(error):
+    """Whether an exception of a connection is TLS's own: a certificate that does not hold, or no TLS at all."""
+    if isinstance(error, OSError):
+        code = error.errno
+        return isinstance(code, int) and code < _ERRNO and code != _CONN_EOF
+    return isinstance(error, ValueError)  # mbedTLS's reason to refuse a certificate, in words
 
 
 async def dial(host, port, limit_ms):

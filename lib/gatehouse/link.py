@@ -18,7 +18,7 @@ from time import ticks_add, ticks_diff, ticks_ms
 from micropython import const
 
 from gatehouse import Refused, cbor, mqtt, topics
-from gatehouse.dial import dial
+from gatehouse.dial import dial, tls_context
 
 _BURST = const(8)  # packets taken in a row before other tasks get their turn
 _STABLE_MS = const(10000)  # a session of this length starts the backoff anew
@@ -123,7 +123,7 @@ class Link:
 
     async def _open(self):
         gc.collect()  # TLS takes tens of kilobytes in one piece
-        context = _context(*self._tls) if self._tls else None
+        context = tls_context(*self._tls) if self._tls else None
         raw = await dial(self._host, self._port, self.DIAL_MS)
         client = mqtt.Client(
             raw, self._host, context, self._buffer, self._id, self._user, self._password, self._keepalive_s
@@ -256,21 +256,3 @@ def for_device(boot, on_message, on_connect=None):
 
 def _bytes(data):
     return data.encode() if isinstance(data, str) else data
-
-
-def _context(authorities, certificate, key):
-    """A client's SSLContext: the broker must show a certificate of one of `authorities`, all DER bytes.
-
-    Refused("state") for what is no certificate or key.
-    """
-    import tls
-
-    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-    context.verify_mode = tls.CERT_REQUIRED
-    try:
-        for authority in authorities:
-            context.load_verify_locations(authority)
-        context.load_cert_chain(certificate, key)
-    except (ValueError, OSError) as error:
-        raise Refused("state", "TLS credentials: %s" % error)
-    return context

@@ -15,6 +15,7 @@ from micropython import const
 from umqtt import simple
 
 from gatehouse import Refused
+from gatehouse.dial import is_tls
 
 MAX_MESSAGE = 8192  # bytes of payload: the largest envelope that suit takes
 _MAX_TOPIC = const(128)
@@ -27,8 +28,6 @@ _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _SUBACK = const(0x90)
 _PINGRESP = const(0xD0)
-_CONN_EOF = const(-0x7280)  # mbedTLS: closed without a farewell
-_ERRNO = const(-256)  # below it are mbedTLS's own error numbers
 
 
 def kind(error):
@@ -40,12 +39,10 @@ def kind(error):
     if isinstance(error, simple.MQTTException):
         return "refused"
     if isinstance(error, OSError):
-        code = error.errno if isinstance(error.errno, int) else 0
-        if code == ETIMEDOUT:
+        if error.errno == ETIMEDOUT:
             return "timeout"
-        return "tls" if code < _ERRNO and code != _CONN_EOF else "network"
-    # mbedTLS's reason to refuse a certificate is a ValueError, umqtt's doubts are assertions.
-    return "tls" if isinstance(error, ValueError) else "protocol"
+        return "tls" if is_tls(error) else "network"
+    return "tls" if is_tls(error) else "protocol"  # umqtt's doubts are assertions
 
 
 def buffer():

@@ -28,6 +28,7 @@ REASONS = (
     "http",  # the server's answer is not usable
     "timeout",  # stalled, or slower than the least rate
     "network",  # unreachable, or closed early
+    "tls",  # the server's certificate does not hold, or it speaks no TLS
     "memory",  # the heap had no room for it
     "strands",  # trust anchors under which this device would have nothing left to run, or no way to change
     "disabled",  # the policy takes no updates of application and firmware

@@ -1,4 +1,4 @@
-"""Where payload bytes come from: an HTTP/1.1 server (a local file: filesource.py).
+"""Where payload bytes come from: an HTTP/1.1 server, with or without TLS (MQTT: blocks.py, a local file: filesource.py).
 
 Nothing here is trusted: the caller checks every byte against a signed digest. What this module owes the caller is
 bounds: never a byte beyond the asked range, one buffer whatever the payload's size, and an end to a server that stalls.
@@ -19,23 +19,31 @@ _FIELDS = (b"content-length", b"content-range", b"transfer-encoding", b"content-
 def open_source(reference, base="", authorities=(), link=None, digest=b""):
     """The source that a URI reference names, relative to `base`; it connects at open().
 
-    Refused("unsupported") for anything but http, Refused("format") for what is no URI.
+    authorities: certificates in DER, of which an https server must show one. Where the URI or its base is `mqtt:`, the
+    pack comes as blocks of `digest` over `link`. Refused("unsupported") for other schemes, Refused("format") for what
+    is no URI.
     """
-    return HttpSource(uri.resolve(reference, base))
+    absolute = uri.resolve(reference, base)
+    if absolute == uri.MQTT:
+        from gatehouse import blocks
+
+        return blocks.BlockSource(link, digest)
+    return HttpSource(absolute, authorities)
 
 
 class HttpSource:
-    """A resource at an absolute http URI, read by byte ranges over one connection, which is kept while it can be.
+    """A resource at an absolute http or https URI, read by ranges over one connection, which is kept while it can be.
 
     Its methods raise Refused: "http" for an unusable answer, "size" for one of wrong length, "timeout" for a server
-    that stalls or is too slow, "network" for one that cannot be reached or closes early.
+    that stalls or is too slow, "network" for one that cannot be reached or closes early, "tls" for one whose certificate
+    does not hold.
     """
 
     MAX_SKIP = 8 << 20  # bytes thrown away where a server ignores ranges: no pack is larger than the flash
 
-    def __init__(self, absolute):
+    def __init__(self, absolute, authorities=()):
         self._uri = absolute
-        self._wire = connection.Connection()  # its `received` counts what the network brought, heads included
+        self._wire = connection.Connection(authorities)  # its `received` counts what the network brought, heads included
         self._disconnect()
 
     async def open(self, start, end=None):
@@ -48,7 +56,10 @@ class HttpSource:
                 if location is None:
                     return
                 self._disconnect()
-                self._uri = uri.resolve(location, self._uri)
+                target = uri.resolve(location, self._uri)
+                if uri.split(self._uri)[3] and not uri.split(target)[3]:
+                    raise Refused("http", "redirect from https to plain http")
+                self._uri = target
             raise Refused("http", "redirects")
         except BaseException:  # cancelled too: the connection is in the middle of something
             self._disconnect()
@@ -116,7 +127,7 @@ class HttpSource:
 
     async def _ask(self, start, end):
         """Send the request; None where the body follows, else the location to go to."""
-        host, port, path = uri.split(self._uri)
+        host, port, path, secure = uri.split(self._uri)
         request = "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: gatehouse/%s\r\nAccept-Encoding: identity\r\n" % (
             path, host, port, VERSION)  # fmt: skip
         ranged = start or end is not None
@@ -135,7 +146,7 @@ class HttpSource:
                     raise
         if line is None:
             self._disconnect()
-            await self._wire.open(host, port)
+            await self._wire.open(host, port, secure)
             await self._wire.send(message)
             line = await self._line()
         status, fields = await self._head(line)

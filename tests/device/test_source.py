@@ -43,13 +43,23 @@ def test_references_resolve_as_rfc_3986_says():
 
 
 def test_parts():
-    assert uri.split("http://h/x?y") == ("h", 80, "/x?y")
-    assert uri.split("http://h-1.example:8080") == ("h-1.example", 8080, "")
+    assert uri.split("http://h/x?y") == ("h", 80, "/x?y", False)
+    assert uri.split("http://h-1.example:8080") == ("h-1.example", 8080, "", False)
+    assert uri.split("HTTPS://h/x") == ("h", 443, "/x", True)
+    assert uri.split("https://h:8443") == ("h", 8443, "", True)
+
+
+def test_blocks_over_mqtt_are_a_base_without_places():
+    assert uri.resolve("demo-1.1.0.pack", "mqtt:") == uri.resolve("mqtt:", BASE) == uri.resolve("mqtt:") == "mqtt:"
+    assert uri.resolve("https://h/x", "mqtt:") == "https://h/x"
+    for reference, base in (("mqtt://h/x", BASE), ("mqtt:x", BASE), ("g", "mqtt://h/"), ("", "mqtt:"), ("//h", "mqtt:")):
+        with raises(Refused):
+            uri.resolve(reference, base)
 
 
 def test_what_is_no_uri_of_a_pack_is_refused():
     for reference, base, reason in (
-        ("https://a/g", BASE, "unsupported"),
+        ("https://user:secret@a/g", BASE, "unsupported"),
         ("ftp://a/g", BASE, "unsupported"),
         ("//b/g", BASE, "unsupported"),
         ("?y", BASE, "unsupported"),
@@ -73,7 +83,7 @@ def test_what_is_no_uri_of_a_pack_is_refused():
         ("g\x00", BASE, "format"),
         ("g" * 513, BASE, "format"),
         ("g", "http://a/" + "b" * 505 + "/", "format"),
-        ("g", "https://a/", "unsupported"),
+        ("g", "coap://a/", "unsupported"),
     ):
         with raises(Refused, reason):
             uri.resolve(reference, base)

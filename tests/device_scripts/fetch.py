@@ -1,7 +1,7 @@
 """Runs inside MicroPython beside a server: fetch as the first line of stdin says (JSON), print what came of it (JSON).
 
 The job is {uri, base, limits, steps}; a step is ["open", start, end], ["read", n], ["all"], ["skip", n], ["busy", ms],
-["mark"], ["cancelled"] or ["close"]. Data is told by its length and SHA-256.
+["mark"], ["cancelled"] or ["close"]. Data is told by its length and SHA-256. authorities: certificates in DER, as hex, whom an https server must be by.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from binascii import hexlify
+from binascii import hexlify, unhexlify
 
 job = json.loads(sys.stdin.readline())
 sys.path[:] = job["path"]
@@ -43,7 +43,7 @@ async def ticker():
 
 async def main():
     try:
-        pack = source.open_source(job["uri"], job["base"])
+        pack = source.open_source(job["uri"], job["base"], [unhexlify(item) for item in job.get("authorities", ())])
     except Refused as error:
         result["reason"] = error.reason
         return

@@ -1,5 +1,6 @@
 """A certificate authority for tests, made as `gatehouse init` makes a product's."""
 
+import ssl
 from pathlib import Path
 
 from gatehouse_tools import ca
@@ -13,6 +14,7 @@ class Authority:
         ca.create(self.folder, "test")
         self._authority = ca.Authority(self.folder)
         self.ca = self.folder / "ca.pem"
+        self.der = ca.der(self._authority.certificate)
         self.broker = self.folder / "broker.pem", self.folder / "broker-key.pem"
 
     def issue(self, name: str) -> tuple[Path, Path]:
@@ -21,3 +23,12 @@ class Authority:
         if not (self.folder / f"{stem}.pem").exists():
             ca._save(self.folder, stem, self._authority.issue(name))
         return self.folder / f"{stem}.pem", self.folder / f"{stem}-key.pem"
+
+    def context(self, *names: str, days: float = 30) -> ssl.SSLContext:
+        """A server's TLS, with a certificate for these host names and addresses; expired where `days` is negative."""
+        stem = "server-" + f"{names}{days}".encode().hex()
+        if not (self.folder / f"{stem}.pem").exists():
+            ca._save(self.folder, stem, self._authority.issue("server", names, days, server=True))  # type: ignore[arg-type]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / f"{stem}.pem", self.folder / f"{stem}-key.pem")
+        return context

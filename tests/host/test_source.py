@@ -1,9 +1,10 @@
-"""The device's HTTP source against real servers: an honest one, and one that does everything wrong."""
+"""The device's HTTP source against real servers, without TLS and with: an honest one, and one that does everything wrong."""
 
 import hashlib
 import socket
 
 import pytest
+from pki import Authority
 
 from gatehouse_tools.serve import StaticServer
 from servers import device
@@ -28,12 +29,24 @@ def check(result, *spans):
     assert result["sha256"] == hashlib.sha256(data).hexdigest()
 
 
-def against(case, *steps, limits=PATIENT, **more):
-    with WebServer(case) as server:
-        result = fetch(f"http://127.0.0.1:{server.port}/a.pack", *steps, limits=limits, **more)
-        result["peers"] = len(server.peers)
-        result["sent"] = sum(peer.sent for peer in server.peers)
-    return result
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(params=["http", "https"])
+def against(request, pki):
+    """Fetch from a server that does what `case` says, without TLS and with."""
+    more = {} if request.param == "http" else {"authorities": [pki.der.hex()]}
+    context = pki.context("127.0.0.1") if more else None
+
+    def run(case, *steps, limits=PATIENT):
+        with WebServer(case, context) as server:
+            result = fetch(f"{request.param}://127.0.0.1:{server.port}/a.pack", *steps, limits=limits, **more)
+            result["peers"] = len(server.peers)
+        return result
+
+    return run
 
 
 @pytest.fixture
@@ -96,7 +109,7 @@ def test_missing_file_and_range_beyond_the_end(packs):
     assert fetch(packs.url + "a.pack", ["open", 19990, 20010])["reason"] == "size"
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start():
+def test_a_server_that_ignores_ranges_is_read_from_the_start(against):
     def case(peer):
         while peer.request():
             peer.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(PAYLOAD)}\r\n\r\n", PAYLOAD)
@@ -107,7 +120,7 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start():
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000, 30000])
-def test_chunked(step):
+def test_chunked(against, step):
     def case(peer):
         while peer.request():
             peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -120,7 +133,7 @@ def test_chunked(step):
     assert result["peers"] == 1
 
 
-def test_body_that_ends_with_the_connection():
+def test_body_that_ends_with_the_connection(against):
     def case(peer):
         peer.request()
         peer.send("HTTP/1.0 200 OK\r\n\r\n", PAYLOAD)
@@ -129,7 +142,7 @@ def test_body_that_ends_with_the_connection():
     check(against(case, ["open", 10, 20], ["all"]), (10, 20))
 
 
-def test_interim_responses_and_odd_spellings():
+def test_interim_responses_and_odd_spellings(against):
     def case(peer):
         peer.request()
         peer.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
@@ -141,7 +154,7 @@ def test_interim_responses_and_odd_spellings():
     check(against(case, ["open", 5, 10], ["all"]), (5, 10))
 
 
-def test_an_idle_connection_that_the_server_closed_is_opened_again():
+def test_an_idle_connection_that_the_server_closed_is_opened_again(against):
     def case(peer):
         _, start, end = peer.request()
         peer.partial(start, end)
@@ -176,7 +189,6 @@ def test_redirects_are_followed_three_times_and_no_more():
     ("location", "reason"),
     [
         ("/a.pack", "http"),  # a loop
-        ("https://127.0.0.1/a.pack", "unsupported"),
         ("ftp://127.0.0.1/", "unsupported"),
         ("//elsewhere/a", "unsupported"),
         ("http://me:secret@127.0.0.1/", "unsupported"),
@@ -185,7 +197,7 @@ def test_redirects_are_followed_three_times_and_no_more():
         ("", "unsupported"),
     ],
 )
-def test_redirect_to_nowhere(location, reason):
+def test_redirect_to_nowhere(against, location, reason):
     def case(peer):
         while peer.request():
             peer.send(
@@ -255,7 +267,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_lies(name):
+def test_lies(against, name):
     reason, head, body = LIES[name]
 
     def case(peer):
@@ -268,7 +280,7 @@ def test_lies(name):
         check(result, (0, 20000))
 
 
-def test_a_part_where_the_whole_was_asked_for():
+def test_a_part_where_the_whole_was_asked_for(against):
     def case(peer):
         peer.request()
         peer.partial(0, len(PAYLOAD))
@@ -296,14 +308,14 @@ def endless(peer, head, piece):
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", "http"),
     ],
 )
-def test_endless_head(head, piece, reason):
+def test_endless_head(against, head, piece, reason):
     result = against(lambda peer: endless(peer, head, piece), ["open", 0, None], ["read", 100])
     assert result["reason"] == reason
     assert result["received"] < 12000
 
 
 @pytest.mark.parametrize("coding", ["X: y", "Transfer-Encoding: chunked"])
-def test_endless_body_is_not_read_beyond_the_range(coding):
+def test_endless_body_is_not_read_beyond_the_range(against, coding):
     piece = b"1000\r\n" + b"x" * 4096 + b"\r\n" if "chunked" in coding else b"x" * 4096
     result = against(
         lambda peer: endless(peer, f"HTTP/1.1 200 OK\r\n{coding}\r\n\r\n", piece), ["open", 0, 10000], ["all"], ["all"]
@@ -324,7 +336,7 @@ def stalls(peer):
 
 
 @pytest.mark.parametrize("case", [silent, stalls])
-def test_silence_is_given_up(case):
+def test_silence_is_given_up(against, case):
     result = against(case, limits=HASTY)
     assert result["reason"] == "timeout"
     assert result["length"] in (0, 5000)
@@ -345,13 +357,13 @@ def drip(peer, head):
 
 
 @pytest.mark.parametrize("head", ["HTTP/1.1 206 OK\r\n", "HTTP/1.1 206 OK\r\n" + RANGE + LENGTH + "\r\n"])
-def test_a_trickle_is_given_up(head):
+def test_a_trickle_is_given_up(against, head):
     result = against(lambda peer: drip(peer, head), limits=RATE)
     assert result["reason"] == "timeout"
     assert result["length"] < 5000
 
 
-def test_the_same_trickle_is_taken_where_the_least_rate_allows_it():
+def test_the_same_trickle_is_taken_where_the_least_rate_allows_it(against):
     head = "HTTP/1.1 206 OK\r\n" + RANGE + LENGTH + "\r\n"
     result = against(lambda peer: drip(peer, head), ["open", 0, 20000], ["read", 40], limits={**RATE, "LEAST_RATE": 0})
     assert (result["reason"], result["length"]) == (None, 40)
@@ -366,7 +378,7 @@ def test_a_busy_caller_is_not_held_against_the_server(packs):
         assert device.run("fetch.py", job, timeout=10)["reason"] == "timeout"
 
 
-def test_cancelled_from_outside_while_waiting():
+def test_cancelled_from_outside_while_waiting(against):
     assert against(stalls, ["open", 0, 20000], ["read", 5000], ["cancelled"])["reason"] == "cancelled"
 
 

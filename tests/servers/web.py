@@ -55,10 +55,11 @@ class Peer:
 
 
 class WebServer:
-    """Runs `case(peer)` in a thread for each connection; as a context manager."""
+    """Runs `case(peer)` in a thread for each connection; as a context manager. `context`: an ssl.SSLContext for TLS."""
 
-    def __init__(self, case):
+    def __init__(self, case, context=None):
         self._case = case
+        self._context = context
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.peers = []
@@ -77,6 +78,8 @@ class WebServer:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context:
+                connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             peer = Peer(connection, len(self.peers) + 1)
             self.peers.append(peer)
             thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)

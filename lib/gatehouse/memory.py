@@ -22,6 +22,7 @@ _PASSING = (
     "update",
     "tree",
     "unpack",
+    "blocks",
     "source",
     "connection",
     "uri",

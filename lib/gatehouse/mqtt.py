@@ -1,32 +1,27 @@
 """MQTT 3.1.1 by umqtt.simple, made safe to leave alone with a network.
 
 umqtt.simple (1.3.4 or 1.8) trusts the broker's lengths, waits for ever and writes each packet in pieces. Its protocol
-is used as it is. What it takes for a socket collects the pieces into one write and keeps a deadline for the whole
-operation, however slowly bytes trickle; it stands in for umqtt's module `socket` only while connect() runs, because
-1.3.4 has neither a timeout nor an SSLContext there. wait_msg() reads packets with a bound on every length, and the
+is used as it is. What it takes for a socket (dial.Wire) collects the pieces into one write and keeps a deadline for the
+whole operation, however slowly bytes trickle; it stands in for umqtt's module `socket` only while connect() runs,
+because 1.3.4 has neither a timeout nor an SSLContext there. wait_msg() reads packets with a bound on every length, and the
 packet id wraps at 65535, where umqtt would send 0.
 """
 
-import select
-from errno import ECONNRESET, ETIMEDOUT
-from time import ticks_add, ticks_diff, ticks_ms
+from errno import ETIMEDOUT
 
 from micropython import const
 from umqtt import simple
 
 from gatehouse import Refused
-from gatehouse.dial import is_tls
+from gatehouse.dial import BUFFER, Wire, is_tls
 
 MAX_MESSAGE = 8192  # bytes of payload: the largest envelope that suit takes
 _MAX_TOPIC = const(128)
 _MAX_DRAIN = const(1 << 20)  # a larger packet is no accident: the connection ends
-_BUFFER = const(1400)  # one TLS record in one segment
-_SLICE_MS = const(100)
-_IPPROTO_TCP = const(6)  # the unix port has no names for these two
-_TCP_NODELAY = const(1)
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _SUBACK = const(0x90)
+_UNSUBACK = const(0xB0)
 _PINGRESP = const(0xD0)
 
 
@@ -47,7 +42,7 @@ def kind(error):
 
 def buffer():
     """What a Client writes through; made once, since a heap in use may not have such a piece for the next Client."""
-    return memoryview(bytearray(_BUFFER))
+    return memoryview(bytearray(BUFFER))
 
 
 class Malformed(Exception):
@@ -56,114 +51,6 @@ class Malformed(Exception):
 
 # How a session can end. MemoryError among them, because what was half read cannot be gone on with.
 FAILURES = (OSError, ValueError, AssertionError, MemoryError, Malformed, Refused, simple.MQTTException)
-
-
-class _Wire:
-    """What umqtt takes for a socket: a connected one, non-blocking, with TLS where there is a context."""
-
-    def __init__(self, raw, context, host, buffer):
-        raw.setblocking(False)
-        raw.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)  # a message of several segments must not wait for an ACK
-        self._raw = raw
-        self._sock = raw
-        if context:
-            # The handshake happens with the first write, so that its time counts too.
-            self._sock = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
-        self._poller = select.poll()
-        self._poller.register(self._sock, select.POLLIN)
-        # Waits for reading ask the raw socket: TLS has nothing left by then, and the raw one can sleep in the kernel.
-        self._raw_poller = select.poll()
-        self._raw_poller.register(raw, select.POLLIN)
-        self._buffer = buffer
-        self._used = 0
-        self._deadline = ticks_ms()
-
-    def arm(self, limit_ms):
-        """Give what follows so much time."""
-        self._deadline = ticks_add(ticks_ms(), limit_ms)
-
-    def readable(self):
-        """Whether something, or the end, can be read now."""
-        self._poller.modify(self._sock, select.POLLIN)
-        return bool(self._poller.poll(0))
-
-    def _wait(self, poller):
-        left = ticks_diff(self._deadline, ticks_ms())
-        if left <= 0:
-            raise OSError(ETIMEDOUT)
-        poller.poll(min(left, _SLICE_MS))
-
-    def read(self, count):
-        """Exactly `count` bytes."""
-        self.flush()
-        if not count:
-            return b""
-        data = None
-        while data is None:
-            data = self._sock.read(count)
-            if data is None:
-                self._wait(self._raw_poller)
-        if len(data) == count:  # most often: no second copy
-            return data
-        if not data:
-            raise OSError(ECONNRESET)
-        whole = bytearray(count)
-        whole[: len(data)] = data
-        self.readinto(memoryview(whole)[len(data) :])
-        return bytes(whole)
-
-    def readinto(self, view):
-        """Fill a memoryview."""
-        while len(view):
-            count = self._sock.readinto(view)
-            if count is None:
-                self._wait(self._raw_poller)
-            elif not count:
-                raise OSError(ECONNRESET)
-            else:
-                view = view[count:]
-
-    def write(self, data, count=-1):
-        """Collect `data`; it goes out with the next read or flush, or when the buffer is full."""
-        view = memoryview(data)
-        if count >= 0:
-            view = view[:count]
-        while len(view):
-            if not self._used and len(view) > _BUFFER:
-                self._put(view)  # what is left of a large message goes without being copied
-                return
-            room = min(len(view), _BUFFER - self._used)
-            self._buffer[self._used : self._used + room] = view[:room]
-            self._used += room
-            view = view[room:]
-            if self._used == _BUFFER:
-                self.flush()
-
-    def flush(self):
-        """Write what was collected."""
-        view = self._buffer[: self._used]
-        self._used = 0
-        self._put(view)
-
-    def _put(self, view):
-        while len(view):
-            count = self._sock.write(view)
-            if count is None:
-                self._poller.modify(self._sock, select.POLLOUT)
-                self._wait(self._poller)
-            else:
-                view = view[count:]
-
-    def close(self):
-        """Close at once: what was not flushed is lost."""
-        if self._sock is not self._raw:
-            self._sock.close()
-        self._raw.close()
-
-    def settimeout(self, _):
-        """Nothing to do: what else umqtt asks of a socket is done, this one is connected and its time limited."""
-
-    connect = setblocking = settimeout
 
 
 class Client(simple.MQTTClient):
@@ -179,7 +66,7 @@ class Client(simple.MQTTClient):
         self.awaiting_ping = False
         self._expected = None
         try:
-            self._wire = _Wire(raw, context, host, buffer)
+            self._wire = Wire(raw, context, host, buffer)
         except BaseException:
             raw.close()
             raise
@@ -206,6 +93,17 @@ class Client(simple.MQTTClient):
         """Subscribe and wait for the SUBACK. `topic` is bytes of at most 120."""
         self._exchange(_SUBACK)
         super().subscribe(topic, qos)
+
+    def unsubscribe(self, topic):
+        """Unsubscribe and wait for the UNSUBACK (MQTT 3.1.1 section 3.10), which umqtt.simple has not."""
+        self._exchange(_UNSUBACK)
+        self.pid += 1
+        packet_id = self.pid.to_bytes(2, "big")
+        self._wire.write(bytes((0xA2, 4 + len(topic))) + packet_id + bytes((0, len(topic))) + topic)
+        while self.wait_msg() != _UNSUBACK:
+            pass
+        if self._wire.read(3) != b"\x02" + packet_id:
+            raise Malformed("UNSUBACK")
 
     def publish(self, topic, payload, retain=False, qos=0):
         """Publish bytes; for QoS 1 wait for the PUBACK."""

@@ -142,3 +142,12 @@ async def test_file_that_shrinks_while_it_is_read():
     with raises(Refused, "network"):
         await read(pack)
     await pack.close()
+
+
+async def test_blocks_without_a_broker():
+    pack = source.open_source("x.pack", "mqtt:", (), None, bytes(32))
+    await pack.open(0, 10)
+    with raises(Refused, "network"):
+        await pack.readinto(memoryview(bytearray(10)))
+    with raises(ValueError):
+        await pack.open(5, 5)

@@ -2,6 +2,7 @@
 
 The job is {uri, base, limits, steps}; a step is ["open", start, end], ["read", n], ["all"], ["skip", n], ["busy", ms],
 ["mark"], ["cancelled"] or ["close"]. Data is told by its length and SHA-256. authorities: certificates in DER, as hex, whom an https server must be by.
+mqtt: {host, port, id, tls}, a broker; then "digest" (hex) names the blocks, and "messages" tells what reached on_message.
 """
 
 import asyncio
@@ -16,8 +17,29 @@ sys.path[:] = job["path"]
 
 from gatehouse import Refused, connection, source  # noqa: E402 the path comes with the job
 
-for name, value in job["limits"].items():
-    setattr(source.HttpSource if name == "MAX_SKIP" else connection.Connection, name, value)
+the_link = None
+messages = []
+if job.get("mqtt"):
+    from gatehouse import blocks, link, mqtt
+
+    link.Link.FIRST_RETRY_MS = link.Link.LAST_RETRY_MS = 40
+    link.Link.POLL_MS = 5
+    tls = job["mqtt"].get("tls")
+    tls = tls and [unhexlify(item) for item in tls]
+    the_link = link.Link(
+        job["mqtt"]["id"],
+        job["mqtt"]["host"],
+        job["mqtt"]["port"],
+        lambda topic, payload: messages.append(topic.decode()),
+        job["mqtt"].get("subscriptions", ()),
+        None,
+        tls and ([tls[0]], tls[1], tls[2]),
+    )
+    for name, value in job["limits"].items():
+        setattr(blocks.BlockSource if name == "WAIT_MS" else mqtt.Client, name, value)
+else:
+    for name, value in job["limits"].items():
+        setattr(source.HttpSource if name == "MAX_SKIP" else connection.Connection, name, value)
 
 result = {"length": 0, "reason": None, "ticks": 0}
 digest = hashlib.sha256()
@@ -43,11 +65,21 @@ async def ticker():
 
 async def main():
     try:
-        pack = source.open_source(job["uri"], job["base"], [unhexlify(item) for item in job.get("authorities", ())])
+        pack = source.open_source(
+            job["uri"],
+            job["base"],
+            [unhexlify(item) for item in job.get("authorities", ())],
+            the_link,
+            unhexlify(job.get("digest", "")),
+        )
     except Refused as error:
         result["reason"] = error.reason
         return
     others = asyncio.create_task(ticker())
+    if the_link:
+        linked = asyncio.create_task(the_link.run())
+        while not the_link.connected:
+            await asyncio.sleep_ms(5)
     try:
         for step in job["steps"]:
             if step[0] == "open":
@@ -79,7 +111,13 @@ async def main():
         result["detail"] = error.detail
     await pack.close()
     others.cancel()
-    result["received"] = pack._wire.received
+    if the_link:
+        while not the_link.connected:  # a link that was lost comes back
+            await asyncio.sleep_ms(5)
+        linked.cancel()
+        result["messages"] = messages
+        result["failures"] = the_link.failures
+    result["received"] = pack.received if the_link else pack._wire.received
 
 
 started = time.ticks_ms()

@@ -74,6 +74,16 @@ def check_uri(uri: str) -> None:
     _ask(module("uri").split, uri)
 
 
+def block_size() -> int:
+    """Bytes of a block of a pack over MQTT."""
+    return int(module("blocks").BLOCK)
+
+
+def mqtt_base() -> str:
+    """The base URL that says: packs come as blocks over MQTT."""
+    return str(module("uri").MQTT)
+
+
 def limit(name: str) -> int:
     """A limit of the device's tree module: MAX_INDEX, MAX_FILES or MAX_FILE."""
     return int(getattr(module("tree"), name))

@@ -164,6 +164,7 @@ def provision(
     }
     image = _image(board, values, state, release)
     facts["broker"] = f"{config.broker or 'localhost'}:{config.port or product.BROKER_PORT}"
+    facts["base"] = config.base_url or ""
     facts["groups"] = config.groups or []
     folder, new = item.devices / name, item.devices / f".{name}.new"
     product.make_folder(item.devices)
@@ -295,10 +296,12 @@ def host_and_port(text: str, default: int, what: str) -> tuple[str, int]:
 
 
 def folder_url(url: str) -> str:
-    """`url` as the base of relative pack names, ending in "/". UsageError where a device could not fetch from it."""
+    """`url` as the base of relative pack names, ending in "/", or `mqtt:`. UsageError where devices fetch no packs."""
+    if url == core.mqtt_base():
+        return url
     url = url if url.endswith("/") else url + "/"
     try:
         core.check_uri(url)
     except GatehouseError as error:
-        raise UsageError(f"base URL {url!r}: {error}; devices fetch packs over plain http://HOST[:PORT]/...") from None
+        raise UsageError(f"base URL {url!r}: {error}; devices take http://HOST[:PORT]/..., https://..., or mqtt:") from None
     return url

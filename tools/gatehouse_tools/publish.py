@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import collections
 import socket
 import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from paho.mqtt import client as mqtt
 
-from . import identity, product, releases, suit, trust_store
+from . import core, identity, product, releases, suit, topics, trust_store
 from .errors import GatehouseError
 
 MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
 _CONNECT_S = 10.0
 _ACKNOWLEDGE_S = 10.0
 _KEEPALIVE_S = 30
+_WINDOW = 20  # messages under way without an acknowledgement; what brokers allow a client by default
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Offer:
     problems: list[GatehouseError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what whoever offers it should know
+    packs: list[tuple[bytes, bytes]] = field(default_factory=list)  # (digest of the index, pack) of each component
+    uris: list[str] = field(default_factory=list)  # where each of them is to be fetched
 
 
 def check(item: product.Product, path: Path, targets: Iterable[dict[str, Any]]) -> Offer:
@@ -66,10 +70,47 @@ def in_group(item: product.Product, group: str) -> list[dict[str, Any]]:
     return [facts for facts in found if group in facts["groups"]]
 
 
-def send(item: product.Product, host: str, port: int, messages: Iterable[tuple[str, bytes]]) -> None:
-    """Publish retained messages (topic, payload) with QoS 1 and wait until the broker has acknowledged each.
+def block_messages(digest: bytes, data: bytes) -> list[tuple[str, bytes]]:
+    """A pack as the retained messages (topic, payload) that devices with the base URL `mqtt:` fetch it by."""
+    size = core.block_size()
+    return [
+        (topics.topic("block", digest=digest.hex(), n=number), data[at : at + size])
+        for number, at in enumerate(range(0, len(data), size))
+    ]
 
-    An empty payload removes what is retained. GatehouseError says why the broker cannot be reached or does not answer.
+
+def check_way(offer: Offer, over: str, targets: Iterable[dict[str, Any]]) -> None:
+    """Judge whether the targets look for packs where they will be: over "mqtt", or over "http" from a server.
+
+    A device that would look elsewhere is a problem of a pack over MQTT, and else a warning: its blocks may be there.
+    """
+    base = core.mqtt_base()
+    if over == "mqtt" and not offer.packs and not offer.problems:
+        offer.problems.append(GatehouseError("it has no pack that could go over MQTT", "component"))
+    for uri in offer.uris if over == "mqtt" else ():
+        if "://" in uri:
+            told = f"its manifest names {uri}, so devices fetch there, not over MQTT; sign a release with a relative one"
+            offer.problems.append(GatehouseError(told, "component"))
+    for device in targets:
+        found = device.get("base")
+        if over == "mqtt" and found != base:
+            told = f"{device['id']} fetches packs from {found or 'a server'}, not over MQTT"
+            offer.problems.append(GatehouseError(f"{told}: leave out --over mqtt, or provision it with --base-url {base}"))
+        elif over != "mqtt" and found == base:
+            offer.warnings.append(f"{device['id']} takes packs over MQTT: if its blocks are not there, add --over mqtt")
+
+
+def send(
+    item: product.Product,
+    host: str,
+    port: int,
+    messages: Iterable[tuple[str, bytes]],
+    step: Callable[[], None] = lambda: None,
+) -> None:
+    """Publish retained messages (topic, payload) with QoS 1 in order, and wait until each is acknowledged.
+
+    A few are under way at a time; `step()` is called after each acknowledgement. An empty payload removes what is
+    retained. GatehouseError says why the broker cannot be reached or does not answer.
     """
     where = f"broker {host}:{port}"
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"gatehouse-{uuid.uuid4().hex[:8]}")
@@ -97,10 +138,17 @@ def send(item: product.Product, host: str, port: int, messages: Iterable[tuple[s
     try:
         if not settled.wait(_CONNECT_S):
             raise GatehouseError(f"{where}: no answer within {_CONNECT_S:.0f} s; is it an MQTT broker?", "timeout")
+        under_way: collections.deque[tuple[str, mqtt.MQTTMessageInfo]] = collections.deque()
         for topic, payload in messages:
+            if len(under_way) == _WINDOW:
+                _acknowledged(*under_way.popleft(), failed, where)
+                step()
             if failed:
                 raise GatehouseError(f"{where}: {failed[0]}", "network")
-            _publish(client, topic, payload, failed, where)
+            under_way.append((topic, client.publish(topic, payload, qos=1, retain=True)))
+        for one in under_way:
+            _acknowledged(*one, failed, where)
+            step()
     finally:
         client.on_disconnect = None
         client.disconnect()
@@ -166,6 +214,9 @@ def _check_manifest(item: product.Product, offer: Offer, path: Path, targets: li
         if releases.is_integrated(part):
             releases.check_payload(part, envelope)
     releases.check_packs(path, envelope)
+    fetched = [part for part in parts if not releases.is_integrated(part)]
+    offer.packs += [(part["digest"], releases.read_pack(path, envelope, part)) for part in fetched]
+    offer.uris += [part["uri"] for part in fetched]
     if any(part["use_before"] is not None and part["use_before"] < time.time() for part in parts):
         raise GatehouseError("its use-before has passed; sign a new release", "expired")
     wrong = [(one["id"], reason) for one in targets if (reason := _refused_by(envelope.sequence, parts, one))]
@@ -191,8 +242,7 @@ def _refused_by(sequence: int, parts: list[dict[str, Any]], device: dict[str, An
     return "sequence" if app and sequence < device["release"]["sequence"] else None
 
 
-def _publish(client: mqtt.Client, topic: str, payload: bytes, failed: list[str], where: str) -> None:
-    information = client.publish(topic, payload, qos=1, retain=True)
+def _acknowledged(topic: str, information: mqtt.MQTTMessageInfo, failed: list[str], where: str) -> None:
     deadline = time.monotonic() + _ACKNOWLEDGE_S
     while not information.is_published():
         if failed or time.monotonic() > deadline:

@@ -15,7 +15,14 @@ from ..errors import GatehouseError, UsageError
 @click.option("--device", "devices", metavar="ID", multiple=True, help="A device; repeatable.")
 @click.option("--group", "groups", metavar="NAME", multiple=True, help="A group; repeatable.")
 @click.option("--broker", metavar="HOST[:PORT]", help="The MQTT broker. Default: product.toml.")
-@click.option("--clear", is_flag=True, help="Remove the offer instead of making one.")
+@click.option(
+    "--over",
+    type=click.Choice(["http", "mqtt"]),
+    default="http",
+    show_default=True,
+    help="How the pack travels: from a server, or as retained blocks on the broker, which are sent before the offer.",
+)
+@click.option("--clear", is_flag=True, help="Remove the offer instead of making one; with FILE and --over mqtt its blocks too.")
 @click.option("--force", is_flag=True, help="Offer it although devices would refuse it.")
 @ui.product_option
 @ui.json_option
@@ -24,6 +31,7 @@ def command(
     devices: tuple[str, ...],
     groups: tuple[str, ...],
     broker: str | None,
+    over: str,
     clear: bool,
     force: bool,
     product_dir: str | None,
@@ -34,23 +42,36 @@ def command(
     \b
     Example:
     $ gatehouse publish dist/shop-1.1.0.suit --group all
+    $ gatehouse publish dist/shop-1.1.0.suit --group all --over mqtt
     $ gatehouse publish --clear --device gh-1f3a90c2
     """
     if not devices and not groups:
         raise UsageError("say who is to get it: --device ID or --group NAME")
-    if (file is None) != clear:
-        raise UsageError("give either the FILE to offer, or --clear")
+    if (file is None) != clear and not (clear and over == "mqtt"):
+        raise UsageError("give either the FILE to offer, or --clear; the FILE and --clear only with --over mqtt")
+    if file is None and over == "mqtt":
+        raise UsageError("to remove the blocks of a pack, name its FILE as well")
     item = product.find(product_dir)
     host, port = publish.broker_address(item, broker)
     targets, where = _targets(item, devices, groups, force)
-    offer = publish.Offer(b"") if file is None else publish.check(item, file, targets)
+    offer = publish.Offer(b"") if file is None else publish.check(item, file, [] if clear else targets)
+    if not clear:
+        publish.check_way(offer, over, targets)
     for warning in offer.warnings:
         ui.warn(warning)
-    if offer.problems and not force:
+    if offer.problems and not force and (not clear or not offer.packs):
         raise offer.problems[0]
-    for problem in offer.problems:
+    for problem in () if clear else offer.problems:
         ui.warn(f"sent all the same: {problem}")
-    publish.send(item, host, port, [(topic, offer.data) for topic in where])
+    blocks = [one for packed in offer.packs for one in publish.block_messages(*packed)] if over == "mqtt" else []
+    messages = blocks + [(topic, offer.data) for topic in where]  # a device that gets the offer finds the blocks there
+    if clear:
+        messages = [(topic, b"") for topic, _ in reversed(messages)]
+    with ui.bar("clearing" if clear else "publishing", len(messages)) as step:
+        publish.send(item, host, port, messages, step)
+    if blocks:
+        sent = sum(len(payload) for _, payload in blocks)
+        ui.show(f"{'cleared' if clear else 'sent'}  {len(blocks)} blocks, {ui.size(sent)}")
     for topic in where:
         ui.show(f"{'cleared' if clear else 'offered'}  {topic}  (acknowledged by {host}:{port})")
     digest = offer.digest.hex() if offer.digest else None
@@ -58,7 +79,7 @@ def command(
         ui.show(f"manifest sha-256:{digest}, sequence {offer.sequence}")
     for note in offer.notes:
         ui.show(note)
-    told = {"digest": digest, "sequence": offer.sequence, "notes": offer.notes}
+    told = {"blocks": len(blocks), "digest": digest, "sequence": offer.sequence, "notes": offer.notes}
     ui.result({"ok": True, "cleared": clear, "topics": where, **told})
 
 

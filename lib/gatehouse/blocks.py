@@ -5,6 +5,9 @@ index. The last block is the one that is shorter. (There is no empty one behind 
 3.3.1.3 takes an empty retained message for a removal.) As with any source, nothing here is trusted.
 """
 
+import asyncio
+import time
+
 from micropython import const
 
 from gatehouse import Refused, topics
@@ -12,6 +15,9 @@ from gatehouse import Refused, topics
 # Each block is one allocation of the device, so it must be found in one piece in a heap in use; smaller ones cost more
 # round trips. The host publishes blocks of this size.
 BLOCK = const(2048)
+
+_LOOK_MS = const(5)  # between looks for a block that is waited for
+_UNSUBACK = const(0xB0)
 
 
 def block_topic(digest, number):
@@ -78,9 +84,52 @@ class BlockSource:
             raise Refused("network", "no broker")
         self._number = -1
         self._block = b""  # its room may be needed for the next
-        block = await self._link.retained(block_topic(self._digest, number).encode(), self.WAIT_MS)
+        block = await _retained(self._link, block_topic(self._digest, number).encode(), self.WAIT_MS)
         if len(block) > BLOCK:
             raise Refused("size", "block %d has %d bytes" % (number, len(block)))
         self.received += len(block)
         self._block = block
         self._number = number
+
+
+# What follows belongs to link.Link and mqtt.Client, which are always in memory; this is there while a pack comes.
+
+
+async def _retained(link, topic, limit_ms):
+    """The retained message on `topic` (bytes). It is subscribed to for that long only."""
+    from gatehouse import mqtt
+
+    client = link._client
+    if not client:
+        raise Refused("network", "no broker")
+    deadline = time.ticks_add(time.ticks_ms(), limit_ms)
+    found = []
+    link.on_block = lambda name, payload: found.append(payload) if name == topic and not found else None
+    try:
+        link._exchange(client.subscribe, topic, 0)
+        while link._client is client and not found and time.ticks_diff(deadline, time.ticks_ms()) > 0:
+            await asyncio.sleep_ms(0 if link._exchange(client.step) else _LOOK_MS)
+        if link._client is client:
+            link._exchange(_unsubscribe, client, topic)
+    except mqtt.FAILURES as error:
+        link._failed(error)
+        if isinstance(error, MemoryError):
+            raise
+        raise Refused("network", "link: %s" % error)
+    finally:
+        link.on_block = None
+    if not found:
+        raise Refused("timeout" if link._client is client else "network", "no block")
+    return found[0]
+
+
+def _unsubscribe(client, topic):
+    """Unsubscribe and wait for the UNSUBACK (MQTT 3.1.1 section 3.10), which umqtt.simple has not."""
+    client.exchange(_UNSUBACK)
+    client.pid += 1
+    packet_id = client.pid.to_bytes(2, "big")
+    client.wire.write(bytes((0xA2, 4 + len(topic))) + packet_id + bytes((0, len(topic))) + topic)
+    while client.wait_msg() != _UNSUBACK:
+        pass
+    if client.wire.read(3) != b"\x02" + packet_id:
+        raise AssertionError("UNSUBACK")  # one of mqtt.FAILURES

@@ -22,7 +22,6 @@ from gatehouse.dial import dial, tls_context
 
 _BLOCK = b"gatehouse/block/"  # the row "block" of topics.py
 _BURST = const(8)  # packets taken in a row before other tasks get their turn
-_LOOK_MS = const(5)  # between looks for a block that is waited for
 _STABLE_MS = const(10000)  # a session of this length starts the backoff anew
 _QUEUE_COUNT = const(16)
 _TRIES = const(3)  # a message that ends this many sessions is not sent again
@@ -63,7 +62,7 @@ class Link:
         self._subscriptions = subscriptions
         self._client = None
         self._buffer = mqtt.buffer()
-        self._wanted = self._found = None  # topic and payload of the block that retained() waits for
+        self.on_block = None  # while blocks.py waits for one: a function like on_message
         self._busy = False  # within an exchange: what a handler publishes must wait
         self._closed = False
         self._queue = []  # [topic, payload, retain, qos, failed tries], oldest first
@@ -114,34 +113,6 @@ class Link:
             if ticks_diff(deadline, ticks_ms()) <= 0:
                 return False
             await asyncio.sleep_ms(self.POLL_MS)
-
-    async def retained(self, topic, limit_ms):
-        """The retained block on `topic`; both are bytes. Refused("network"|"timeout") where none comes.
-
-        It is subscribed to for that long only, one at a time, and no such message reaches `on_message`.
-        """
-        client = self._client
-        if not client:
-            raise Refused("network", "no broker")
-        deadline = ticks_add(ticks_ms(), limit_ms)
-        self._wanted = topic
-        try:
-            self._exchange(client.subscribe, topic, 0)
-            while self._client is client and self._found is None and ticks_diff(deadline, ticks_ms()) > 0:
-                await asyncio.sleep_ms(0 if self._exchange(client.step) else _LOOK_MS)
-            if self._client is client:
-                self._exchange(client.unsubscribe, topic)
-            found = self._found
-        except mqtt.FAILURES as error:
-            self._failed(error)
-            if isinstance(error, MemoryError):
-                raise
-            raise Refused("network", "link: %s" % error)
-        finally:
-            self._wanted = self._found = None
-        if found is None:
-            raise Refused("timeout" if self._client is client else "network", "no block")
-        return found
 
     def close(self):
         """Publish `offline`, say farewell, and end run(): before a restart that is meant."""
@@ -220,8 +191,8 @@ class Link:
 
     def _received(self, topic, payload):
         if topic.startswith(_BLOCK):
-            if topic == self._wanted:
-                self._found = payload
+            if self.on_block:
+                self.on_block(topic, payload)
             return
         try:
             self._on_message(topic, payload)

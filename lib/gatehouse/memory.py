@@ -22,6 +22,8 @@ _PASSING = (
     "update",
     "tree",
     "unpack",
+    "plan",
+    "body",
     "blocks",
     "source",
     "connection",

@@ -21,7 +21,6 @@ _MAX_DRAIN = const(1 << 20)  # a larger packet is no accident: the connection en
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _SUBACK = const(0x90)
-_UNSUBACK = const(0xB0)
 _PINGRESP = const(0xD0)
 
 
@@ -66,14 +65,14 @@ class Client(simple.MQTTClient):
         self.awaiting_ping = False
         self._expected = None
         try:
-            self._wire = Wire(raw, context, host, buffer)
+            self.wire = Wire(raw, context, host, buffer)
         except BaseException:
             raw.close()
             raise
 
     def open(self):
         """Open the session, clean."""
-        self._wire.arm(self.CONNECT_MS)
+        self.wire.arm(self.CONNECT_MS)
         module = simple.socket  # type: ignore[attr-defined]
         simple.socket = self  # type: ignore[attr-defined]
         try:
@@ -83,7 +82,7 @@ class Client(simple.MQTTClient):
 
     def socket(self, *_):
         """umqtt's module `socket` while it connects."""
-        return self._wire
+        return self.wire
 
     def getaddrinfo(self, *_):
         """umqtt's module `socket` while it connects."""
@@ -91,58 +90,48 @@ class Client(simple.MQTTClient):
 
     def subscribe(self, topic, qos=1):
         """Subscribe and wait for the SUBACK. `topic` is bytes of at most 120."""
-        self._exchange(_SUBACK)
+        self.exchange(_SUBACK)
         super().subscribe(topic, qos)
-
-    def unsubscribe(self, topic):
-        """Unsubscribe and wait for the UNSUBACK (MQTT 3.1.1 section 3.10), which umqtt.simple has not."""
-        self._exchange(_UNSUBACK)
-        self.pid += 1
-        packet_id = self.pid.to_bytes(2, "big")
-        self._wire.write(bytes((0xA2, 4 + len(topic))) + packet_id + bytes((0, len(topic))) + topic)
-        while self.wait_msg() != _UNSUBACK:
-            pass
-        if self._wire.read(3) != b"\x02" + packet_id:
-            raise Malformed("UNSUBACK")
 
     def publish(self, topic, payload, retain=False, qos=0):
         """Publish bytes; for QoS 1 wait for the PUBACK."""
-        self._exchange(_PUBACK if qos else None)
+        self.exchange(_PUBACK if qos else None)
         super().publish(topic, payload, retain, qos)
-        self._wire.flush()
+        self.wire.flush()
 
     def ping(self):
         """Send a PINGREQ; `awaiting_ping` until its answer came."""
-        self._exchange(None)
+        self.exchange(None)
         super().ping()
-        self._wire.flush()
+        self.wire.flush()
         self.awaiting_ping = True
 
     def step(self):
         """Take one packet if there is one. Whether there was."""
-        if not self._wire.readable():
+        if not self.wire.readable():
             return False
-        self._exchange(None)
+        self.exchange(None)
         self.wait_msg()
-        self._wire.flush()
+        self.wire.flush()
         return True
 
     def disconnect(self):
         """Say farewell, so that the broker does not publish the will. Does not raise."""
         try:
-            self._exchange(None)
-            self._wire.write(b"\xe0\0")
-            self._wire.flush()
+            self.exchange(None)
+            self.wire.write(b"\xe0\0")
+            self.wire.flush()
         except OSError:
             pass  # it is gone already
-        self._wire.close()
+        self.wire.close()
 
     def close(self):
         """Leave without farewell."""
-        self._wire.close()
+        self.wire.close()
 
-    def _exchange(self, expected):
-        self._wire.arm(self.ANSWER_MS)
+    def exchange(self, expected):
+        """Begin one exchange: its time, and the first byte of the acknowledgement that wait_msg() returns."""
+        self.wire.arm(self.ANSWER_MS)
         self._expected = expected
         if self.pid >= 65535:
             self.pid = 0
@@ -150,7 +139,7 @@ class Client(simple.MQTTClient):
     # umqtt calls this while it waits for an acknowledgement, too.
     def wait_msg(self):
         """Read one packet: a message goes to the callback, an awaited acknowledgement's body is left to umqtt."""
-        wire = self._wire
+        wire = self.wire
         op = wire.read(1)[0]
         if op == self._expected:
             return op
@@ -181,7 +170,7 @@ class Client(simple.MQTTClient):
     def _length(self):
         value = 0
         for shift in (0, 7, 14, 21):
-            byte = self._wire.read(1)[0]
+            byte = self.wire.read(1)[0]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
@@ -191,5 +180,5 @@ class Client(simple.MQTTClient):
         scratch = memoryview(bytearray(256))
         while count:
             step = min(count, 256)
-            self._wire.readinto(scratch[:step])
+            self.wire.readinto(scratch[:step])
             count -= step

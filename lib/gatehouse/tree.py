@@ -13,6 +13,7 @@ from micropython import const
 
 from gatehouse import VERSION, Refused, cbor
 
+BLOCK = const(65536)  # bytes of a large file that have a digest of their own in the index
 RAW = const(0)
 DEFLATE = const(1)
 
@@ -169,7 +170,7 @@ def check_entry(entry):
         good = entry[4] == DEFLATE and entry[3] < entry[1]  # or it would be stored raw
     if not good:
         raise Refused("format", "encoding of %s" % entry[0])
-    blocks = -(-entry[1] // 65536)
+    blocks = -(-entry[1] // BLOCK)
     if len(entry) - 5 != (blocks > 1):
         raise Refused("format", "blocks of %s" % entry[0])
     if blocks > 1:
@@ -178,6 +179,11 @@ def check_entry(entry):
         for block in entry[5]:
             if not isinstance(block, bytes) or len(block) != 32:
                 raise Refused("format", "blocks of %s" % entry[0])
+
+
+def units(entry):
+    """How many parts of a file are written and verified one by one: its blocks where it is large and stored raw."""
+    return len(entry[5]) if len(entry) > 5 and entry[4] == RAW else 1
 
 
 def file_matches(path, size, digest, buffer):

@@ -1,74 +1,117 @@
 """Fill a slot from a pack: what the slot or the active slot already has is kept or copied, the rest is fetched.
 
-A pack is one file: 4-byte big-endian length of the index, the index, the stored bodies in index order.
+A pack is one file: 4-byte big-endian length of the index, the index, the stored bodies in index order. A file over
+64 KiB that is stored raw is written block by block, and closed after each: what was committed before a power cut stays.
 """
 
 import asyncio
 import hashlib
 import io
 import os
-from array import array
-from binascii import crc32
 
-import deflate
 from micropython import const
 
-from gatehouse import Refused, tree
+from gatehouse import Refused, memory, tree
+
+MISSING = const(0)
+HERE = const(1)
+COPY = const(2)
 
 _CHUNK = const(1024)
-_STEP = const(512)  # bytes of deflate input that are added at once
-_AHEAD = const(700)  # bytes of deflate input that 256 bytes of output can need, the block's tables included
-_OUT = const(256)
+_QUEUE = const(1212)  # bytes of deflate input, as body.py uses them
 _GAP = const(2048)  # bytes of the pack read and thrown away rather than asking for another range
-_WINDOW_BITS = const(10)
-_MARGIN = const(32768)  # bytes of flash left for the boot record, the journal and the file system itself
-_BLOCK = const(4096)
-_MAX_DEPTH = const(4)  # of folders, as tree.check_path allows
-
-_MISSING = const(0)
-_HERE = const(1)
-_COPY = const(2)
+_NO_END = const(0x3FFFFFFF)  # of a range that goes on to the pack's end
 
 
-async def fill(pack, root, active, digest, size, progress, buffer=None, platform=None):
+async def fill(pack, root, active, digest, size, progress, buffer=None):
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
-    pack: a source; active: root of the running slot or None; progress(done, total) after each file;
-    buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(). Raises Refused, or OSError from the
-    file system. The caller verifies the whole slot afterwards.
+    pack: a source; active: root of the running slot or None; progress(done, total) after each file, and after each block
+    of a large one; buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller
+    verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
-    queue = io.BytesIO(_STEP + _AHEAD)  # once, and before the heap is used by anything else
-    at = 0  # position in the pack
+    queue = io.BytesIO(_QUEUE)  # once, and before the heap is used by anything else
+    stream = _Stream(pack, 4 + size)
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
-        at = await _fetch_index(pack, root, digest, size, buffer, bool(active))
-    plan, offsets = _plan(root, active, buffer, platform)
-    total = len(plan)
-    done = sum(1 for step in plan if step == _HERE)
+        await _fetch_index(stream, root, digest, size, buffer, bool(active))
+    plan, stream.offsets, done, total = _plan(root, active, buffer)
+    stream.plan = plan
     progress(done, total)
+    from gatehouse import body  # not before the plan is made: the heap does not hold both
+
     with open(root + "/index.cbor", "rb") as file:
-        for number, entry in enumerate(tree.Index(file)):
-            if plan[number] == _HERE:
-                continue
+        unit = 0
+        for entry in tree.Index(file):
             path = root + "/" + entry[0]
-            _make_folder(path)
-            if plan[number] == _COPY:
-                _copy(active + "/" + entry[0], path, buffer)
+            count = tree.units(entry)
+            touched = False
+            for number in range(count):
+                if plan[unit] != HERE:
+                    if not touched:
+                        body.make_folder(path)
+                        touched = True
+                    old = active + "/" + entry[0] if plan[unit] == COPY else None
+                    if count > 1:
+                        if not (old and await body.copy_block(old, path, entry, number, buffer)):
+                            await body.block(await stream.at(unit), path, entry, number, buffer)
+                    elif old:
+                        body.copy(old, path, buffer)
+                    else:
+                        with open(path, "wb") as out:
+                            await body.whole(await stream.at(unit), out, entry, buffer, queue)
+                    if number + 1 < count:
+                        progress(done, total)
+                    await asyncio.sleep_ms(0)
+                unit += 1
+            if touched:
+                done += 1
+                progress(done, total)
+
+
+def _plan(root, active, buffer):
+    from gatehouse import plan
+
+    try:
+        return plan.make(root, active, buffer)
+    finally:
+        memory.unload("plan")  # its room is for the download
+
+
+class _Stream:
+    """The pack, read on where that is possible, else asked for by another range."""
+
+    def __init__(self, pack, base):
+        self.pack = pack
+        self.plan = self.offsets = None
+        self.base = base  # where the bodies start
+        self.position = self.until = 0  # of the range that is open; 0 where none is
+
+    async def at(self, unit):
+        """The source, standing at the body of a unit, which the caller reads to its end."""
+        start, end = self.base + self.offsets[unit], self.base + self.offsets[unit + 1]
+        if end > start:
+            if 0 <= start - self.position <= _GAP and end <= self.until:
+                await self.pack.skip(start - self.position)
             else:
-                start = 4 + size + offsets[number]
-                if at and 0 <= start - at <= _GAP:
-                    await pack.skip(start - at)
-                else:
-                    await pack.open(start, 4 + size + _run_end(plan, offsets, number))
-                with open(path, "wb") as out:
-                    await _body(pack, out, entry, buffer, queue)
-                at = start + entry[3]
-            done += 1
-            progress(done, total)
-            await asyncio.sleep_ms(0)
+                self.until = self.base + self._run_end(unit)
+                await self.pack.open(start, self.until)
+            self.position = end
+        return self.pack
+
+    def _run_end(self, unit):
+        """Where the range that starts with a unit ends: after the last one before a gap too large to read."""
+        plan, offsets = self.plan, self.offsets
+        end = unit + 1
+        for later in range(unit + 1, len(plan)):
+            if plan[later] == MISSING:
+                if offsets[later] - offsets[end] > _GAP:
+                    break
+                end = later + 1
+        return offsets[end]
 
 
-async def _read(pack, view):
+async def read(pack, view):
     """Fill `view` from the pack. Refused("network") when the pack ends early."""
     while view:
         count = await pack.readinto(view)
@@ -77,176 +120,31 @@ async def _read(pack, view):
         view = view[count:]
 
 
-async def _fetch_index(pack, root, digest, size, buffer, alone):
-    """Returns where the open range stands: behind the index, or 0 when the index was asked for `alone`."""
+async def _fetch_index(stream, root, digest, size, buffer, alone):
+    """Ask for the index, `alone` or with all that follows, and keep it once it has the signed digest."""
     if size > tree.MAX_INDEX:
         raise Refused("size", "index of %d bytes" % size)
     # With a running slot to copy from, little of the rest may be needed; without one, all of it comes in one stream.
+    pack = stream.pack
     await pack.open(0, 4 + size if alone else None)
-    await _read(pack, buffer[:4])
+    await read(pack, buffer[:4])
     if int.from_bytes(buffer[:4], "big") != size:
         raise Refused("size", "the pack's index is not %d bytes" % size)
     hasher = hashlib.sha256()
-    left = size
     with open(root + "/index.new", "wb") as out:
-        while left:
-            part = buffer[: min(left, len(buffer))]
-            await _read(pack, part)
-            hasher.update(part)
-            out.write(part)
-            left -= len(part)
+        await raw(pack, out, size, hasher, buffer)
     if hasher.digest() != digest:
         raise Refused("digest", "index of the pack")
     os.rename(root + "/index.new", root + "/index.cbor")
-    return 0 if alone else 4 + size
+    if not alone:
+        stream.position, stream.until = stream.base, _NO_END
 
 
-def _plan(root, active, buffer, platform):
-    """For each entry what to do, and where its body starts in the pack. Removes what the index does not list.
-
-    The index on flash has the signed digest by now. Refused("core"|"mpy"|"full").
-    """
-    with open(root + "/index.cbor", "rb") as file:
-        index = tree.Index(file)
-        index.check_needs(platform)
-        plan = bytearray(index.count)
-        offsets = array("I", bytes(4 * (index.count + 1)))
-        names = array("I", bytes(4 * index.count))
-        have = _entries(active)
-        other = next(have, None)
-        need = 0
-        for number, entry in enumerate(index):
-            names[number] = crc32(entry[0].encode())
-            offsets[number + 1] = offsets[number] + entry[3]
-            while other and other[0] < entry[0]:
-                other = next(have, None)
-            if tree.file_matches(root + "/" + entry[0], entry[1], entry[2], buffer):
-                plan[number] = _HERE
-                continue
-            if (
-                other
-                and other[:3] == entry[:3]
-                and tree.file_matches(active + "/" + entry[0], entry[1], entry[2], buffer)
-            ):
-                plan[number] = _COPY
-            need += -(-entry[1] // _BLOCK) * _BLOCK
-            _remove(root + "/" + entry[0])
-    for _ in range(_MAX_DEPTH):  # a folder is empty, and so found, once what it held is gone
-        for path in list(tree.walk(root)):
-            if path != "index.cbor" and not _listed(names, path):
-                _remove(root + "/" + path)
-    free = os.statvfs(root)
-    if need + _MARGIN > free[0] * free[3]:
-        raise Refused("full", "needs %d bytes of flash, %d are free" % (need + _MARGIN, free[0] * free[3]))
-    return plan, offsets
-
-
-def _listed(names, path):
-    wanted = crc32(path.encode())
-    for name in names:
-        if name == wanted:
-            return True
-    return False
-
-
-def _entries(active):
-    """The entries of the running slot's index, which boot has verified."""
-    if active:
-        with open(active + "/index.cbor", "rb") as file:
-            yield from tree.Index(file)
-
-
-def _remove(path):
-    try:
-        os.remove(path)  # a folder too, when it is empty
-    except OSError:
-        try:
-            os.rmdir(path.rstrip("/"))
-        except OSError:
-            pass  # absent, or a folder with files: the verification of the slot has the last word
-
-
-def _make_folder(path):
-    parts = path.split("/")
-    for depth in range(4, len(parts)):
-        try:
-            os.mkdir("/".join(parts[:depth]))
-        except OSError:
-            pass  # it is there; if not, opening the file says so
-
-
-def _run_end(plan, offsets, number):
-    """Where the range that starts with entry `number` ends: after the last entry before a gap too large to read."""
-    end = number + 1
-    for later in range(number + 1, len(plan)):
-        if plan[later] == _MISSING:
-            if offsets[later] - offsets[end] > _GAP:
-                break
-            end = later + 1
-    return offsets[end]
-
-
-def _copy(old, new, buffer):
-    with open(old, "rb") as file, open(new, "wb") as out:
-        while True:
-            count = file.readinto(buffer)
-            if not count:
-                return
-            out.write(buffer[:count])
-
-
-async def _body(pack, out, entry, buffer, queue):
-    """Write one file from its stored body and check its digest. Output is bounded by the size that was signed."""
-    hasher = hashlib.sha256()
-    if entry[4] == tree.RAW:
-        left = entry[1]
-        while left:
-            part = buffer[: min(left, len(buffer))]
-            await _read(pack, part)
-            hasher.update(part)
-            out.write(part)
-            left -= len(part)
-    else:
-        await _inflate(pack, out, entry, buffer[:_STEP], hasher, queue)
-    if hasher.digest() != entry[2]:
-        raise Refused("digest", entry[0])
-
-
-async def _inflate(pack, out, entry, buffer, hasher, queue):
-    left, stored = entry[1], entry[3]
-    # DeflateIO reads a native BytesIO fast and a Python stream a byte at a time, so the input is refilled between
-    # two reads of output.
-    queue.seek(0)
-    plain = deflate.DeflateIO(queue, deflate.RAW, _WINDOW_BITS)
-    piece = memoryview(bytearray(_OUT))
-    waiting = 0  # bytes in the queue that are not read yet
+async def raw(pack, out, left, hasher, buffer):
+    """Write `left` bytes of the pack as they are to an open file."""
     while left:
-        if waiting < _AHEAD and stored:
-            rest = queue.read(waiting)
-            queue.seek(0)
-            queue.write(rest)
-            part = buffer[: min(stored, len(buffer))]
-            await _read(pack, part)
-            queue.write(part)
-            stored -= len(part)
-            waiting = len(rest) + len(part)
-            queue.seek(0)
-        before = queue.tell()
-        try:
-            count = plain.readinto(piece[: min(left, _OUT)])
-        except (OSError, EOFError):
-            raise Refused("digest", "%s does not inflate" % entry[0])
-        waiting -= queue.tell() - before
-        if not count or waiting < 0:
-            raise Refused("digest", "%s inflates to less than was signed" % entry[0])
-        hasher.update(piece[:count])
-        out.write(piece[:count])
-        left -= count
-    before = queue.tell()
-    try:
-        more = plain.readinto(piece[:1])  # the stream must end here, and nothing may follow it
-    except (OSError, EOFError):
-        more = 1
-    waiting -= queue.tell() - before
-    if more or stored or waiting:
-        raise Refused("size", "%s is stored longer than it needs" % entry[0])
+        part = buffer[: min(left, len(buffer))]
+        await read(pack, part)
+        hasher.update(part)
+        out.write(part)
+        left -= len(part)

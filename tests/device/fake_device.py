@@ -4,6 +4,7 @@ import asyncio
 from binascii import unhexlify
 
 import fake_chip as chip
+from gatehouse import Refused
 
 MODULES = ("/slots", "/state")
 
@@ -18,6 +19,8 @@ class MemoryPack:
         self.ranges = []
 
     async def open(self, start, end=None):
+        if end is not None and end <= start:
+            raise ValueError("range")  # as the real ones
         self.at = start
         self.end = len(self.data) if end is None else min(end, len(self.data))
         self.ranges.append((start, end))
@@ -31,6 +34,8 @@ class MemoryPack:
         return count
 
     async def skip(self, count):
+        if count > self.end - self.at:
+            raise Refused("size", "too short")
         self.at += count
         self.fetched += count
 

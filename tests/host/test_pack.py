@@ -91,6 +91,12 @@ def test_large_files_have_a_digest_for_each_block():
     assert pack.unpack(packed_bytes)[1]["big.bin"] == data
 
 
+def test_large_files_are_raw_so_that_their_blocks_can_be_fetched_alone():
+    index, packed_bytes = build({"big.bin": bytes(65537), "edge.bin": bytes(65536)})
+    assert {one.path: one.encoding for one in index.entries} == {"big.bin": pack.RAW, "edge.bin": pack.DEFLATE}
+    assert pack.unpack(packed_bytes)[1] == {"big.bin": bytes(65537), "edge.bin": bytes(65536)}
+
+
 def test_unpack_gives_what_was_packed():
     index, files = pack.unpack(build()[1])
     assert files == FILES

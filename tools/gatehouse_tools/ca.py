@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,31 @@ def create(folder: Path, name: str, broker_names: Sequence[str] = ()) -> list[Pa
     made += _save(folder, "broker", authority.issue("broker", (*BROKER_NAMES, *broker_names), SERVER_DAYS, server=True))
     made += _save(folder, "host", authority.issue(topics.HOST, days=HOST_DAYS))
     return made
+
+
+def server_context(folder: Path, names: Sequence[str] = ()) -> ssl.SSLContext:
+    """TLS of a pack server: server.pem of the product's ca/, made when it is first asked for.
+
+    It is for this machine and for `names`. GatehouseError where one that is there is not, or has expired, or where the
+    authority's key is needed and not here.
+    """
+    path, key = folder / "server.pem", folder / "server-key.pem"
+    wanted = list(dict.fromkeys((*BROKER_NAMES, *names)))
+    if not path.exists():
+        _save(folder, "server", Authority(folder).issue("server", wanted, SERVER_DAYS, server=True))
+    certificate = load_certificate(path)
+    told = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    missing = [name for name in wanted if _general(name) not in told]
+    if missing or certificate.not_valid_after_utc < _now():
+        why = f"is not for {missing[0]}" if missing else "has expired"
+        raise GatehouseError(f"{path} {why}: remove it and {key.name}, and the next call makes new ones", "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(path, key)
+    except (OSError, ssl.SSLError):
+        raise GatehouseError(f"{key} is missing or damaged: remove both, and the next call makes new ones", "key") from None
+    return context
 
 
 def load_certificate(path: Path) -> x509.Certificate:

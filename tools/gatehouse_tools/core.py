@@ -85,7 +85,7 @@ def mqtt_base() -> str:
 
 
 def limit(name: str) -> int:
-    """A limit of the device's tree module: MAX_INDEX, MAX_FILES or MAX_FILE."""
+    """A limit of the device's tree module: MAX_INDEX, MAX_FILES, MAX_FILE or BLOCK."""
     return int(getattr(module("tree"), name))
 
 

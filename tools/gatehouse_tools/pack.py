@@ -21,7 +21,7 @@ from .errors import GatehouseError
 
 RAW, DEFLATE = 0, 1
 ENCODINGS = {RAW: "raw", DEFLATE: "deflate"}
-BLOCK = 65536  # bytes of a file that get a digest of their own
+BLOCK = core.limit("BLOCK")  # bytes of a file that get a digest of their own
 MPY_VERSION = 6
 FIRMWARE = "firmware.bin"  # the one entry of a firmware's index
 _WINDOW_BITS = 10  # what a device has memory for: 1 KiB
@@ -77,6 +77,7 @@ def build(
     """The index and the pack of `files` (path -> plain bytes). The same input gives the same bytes.
 
     Each body is raw deflate with a 1 KiB window where that makes it smaller, else raw; `squeeze=False` keeps all raw.
+    A file over 64 KiB is always raw: only so can a device verify, keep and share it block by block.
     GatehouseError("path" | "module" | "size" | "format" | "mpy") where a device would refuse the tree.
     """
     entries, bodies = [], []
@@ -85,7 +86,7 @@ def build(
         data = files[path]
         if path.endswith(".mpy"):
             check_mpy(path, data)
-        body = _deflate(data) if squeeze else data
+        body = _deflate(data) if squeeze and len(data) <= BLOCK else data
         encoding = DEFLATE if len(body) < len(data) else RAW
         bodies.append(body if encoding == DEFLATE else data)
         entries.append(_entry(path, data, len(bodies[-1]), encoding))

@@ -1,4 +1,4 @@
-"""A static HTTP/1.1 server for packs, with the ranges that Python's own lacks (RFC 9110 section 14)."""
+"""A static HTTP/1.1 server for packs, with the ranges that Python's own lacks (RFC 9110 section 14); TLS where wanted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import socket
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable
@@ -48,7 +49,9 @@ class StaticServer:
         host: str = "127.0.0.1",
         port: int = 0,
         on_request: Callable[[Request], None] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.tls = tls
         self.directory = pathlib.Path(directory).resolve()
         if not self.directory.is_dir():
             raise GatehouseError(f"{directory} is no folder: name the one that holds the packs")
@@ -66,7 +69,7 @@ class StaticServer:
     def url(self) -> str:
         """The base URL, with the slash at its end."""
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}/"
+        return f"{'https' if self.tls else 'http'}://{host!s}:{port}/"
 
     def start(self) -> StaticServer:
         """Serve in a thread from now on."""
@@ -115,6 +118,13 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
         self._open: set[socket.socket] = set()
         super().__init__(*arguments)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self.owner.tls:
+            # The handshake happens in the connection's own thread, with the first read.
+            connection = self.owner.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)

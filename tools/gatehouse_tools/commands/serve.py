@@ -13,7 +13,8 @@ from typing import Any
 
 import rich_click as click
 
-from .. import house, product, ui
+from .. import ca, house, product, ui
+from ..errors import UsageError
 from ..serve import Request, StaticServer
 
 
@@ -21,6 +22,8 @@ from ..serve import Request, StaticServer
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. Default: that of product.toml.")
+@click.option("--tls", is_flag=True, help="HTTPS, with a certificate of the product's authority (ca/server.pem).")
+@click.option("--name", "names", metavar="HOST", multiple=True, help="A name or address of this machine in that certificate.")
 @ui.product_option
 @click.option(
     "--json",
@@ -30,15 +33,25 @@ from ..serve import Request, StaticServer
     callback=lambda _context, _parameter, value: ui.set_json(value),
     help="Print one JSON object per request on stdout, as they come.",
 )
-def command(folder: Path | None, host: str, port: int | None, product_dir: str | None) -> None:
+def command(
+    folder: Path | None, host: str, port: int | None, tls: bool, names: tuple[str, ...], product_dir: str | None
+) -> None:
     """Serve the files of DIR, by default the product's dist/, until Ctrl-C: with byte ranges, so that a device fetches
-    only what it does not have. There is no listing and no TLS; every byte of a pack is checked against its signature.
+    only what it does not have. There is no listing. Every byte of a pack is checked against its signature, so plain HTTP
+    hides nothing but what is fetched; with --tls, that too.
 
     \b
     Example:
     $ gatehouse serve
     $ gatehouse serve dist --host 0.0.0.0 --port 8000
+    $ gatehouse serve --host 0.0.0.0 --port 8443 --tls --name packs.example.com
     """
+    context = None
+    if names and not tls:
+        raise UsageError("--name is for the certificate of --tls")
+    if tls:
+        listens = [] if host in ("0.0.0.0", "::") else [host]  # noqa: S104 compared, not bound
+        context = ca.server_context(product.find(product_dir).ca, [*listens, *names])
     if folder is None or port is None:
         item = product.find(product_dir)
         folder = folder or item.dist
@@ -48,7 +61,7 @@ def command(folder: Path | None, host: str, port: int | None, product_dir: str |
     with (
         contextlib.suppress(KeyboardInterrupt),
         house.ended_by_signals(),
-        StaticServer(folder, host, port, _tell) as server,
+        StaticServer(folder, host, port, _tell, context) as server,
     ):
         ui.show(f"serving {folder} at {server.url}")
         _print({"event": "serving", "url": server.url, "folder": str(folder)})

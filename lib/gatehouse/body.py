@@ -64,13 +64,14 @@ async def block(pack, path, entry, number, buffer):
         raise Refused("digest", "block %d of %s" % (number, entry[0]))
 
 
-async def whole(pack, out, entry, buffer, queue):
+async def whole(pack, path, entry, buffer, queue):
     """Write one file from its stored body and check its digest. Output is bounded by the size that was signed."""
     hasher = hashlib.sha256()
-    if entry[4] == tree.RAW:
-        await raw(pack, out, entry[1], hasher, buffer)
-    else:
-        await _inflate(pack, out, entry, buffer[:_STEP], hasher, queue)
+    with open(path, "wb") as out:
+        if entry[4] == tree.RAW:
+            await raw(pack, out, entry[1], hasher, buffer)
+        else:
+            await _inflate(pack, out, entry, buffer[:_STEP], hasher, queue)
     if hasher.digest() != entry[2]:
         raise Refused("digest", entry[0])
 

@@ -11,8 +11,10 @@ from binascii import crc32
 
 from micropython import const
 
-from gatehouse import Refused, tree, unpack
+from gatehouse import Refused, tree
 
+_HERE = const(1)  # as in unpack.py; 0 is missing
+_COPY = const(2)
 _MARGIN = const(32768)  # bytes of flash left for the boot record, the journal and the file system itself
 _FLASH_BLOCK = const(4096)
 _MAX_DEPTH = const(4)  # of folders, as tree.check_path allows
@@ -52,16 +54,16 @@ def make(root, active, buffer, resume=True):
                 kept, size = _prefix(path, entry, buffer, resume)
                 for block in range(count):
                     if block < kept:
-                        plan[unit + block] = unpack.HERE
+                        plan[unit + block] = _HERE
                     elif same and len(same) > 5 and entry[5][block] in same[5][block : block + 1]:
-                        plan[unit + block] = unpack.COPY
+                        plan[unit + block] = _COPY
                 done += kept == count
                 if kept < count:
                     # What is here beyond the verified blocks is freed only once the first block over it is written.
                     left = entry[1] - kept * tree.BLOCK
                     need += _rounded(max(entry[1] - size, min(left, tree.BLOCK)))
             elif tree.file_matches(path, entry[1], entry[2], buffer):
-                plan[unit] = unpack.HERE
+                plan[unit] = _HERE
                 done += 1
             else:
                 if (
@@ -69,7 +71,7 @@ def make(root, active, buffer, resume=True):
                     and same[:3] == entry[:3]
                     and tree.file_matches(active + "/" + entry[0], entry[1], entry[2], buffer)
                 ):
-                    plan[unit] = unpack.COPY
+                    plan[unit] = _COPY
                 need += _rounded(entry[1])
                 _remove(path)
             unit += count

@@ -13,13 +13,12 @@ from micropython import const
 
 from gatehouse import Refused, memory, tree
 
-MISSING = const(0)
-HERE = const(1)
-COPY = const(2)
-
 _CHUNK = const(1024)
 _QUEUE = const(1212)  # bytes of deflate input, as body.py uses them
 _GAP = const(2048)  # bytes of the pack read and thrown away rather than asking for another range
+_MISSING = const(0)  # what plan.py says of a unit; repeated here, because a name in common costs memory for ever
+_HERE = const(1)
+_COPY = const(2)
 _NO_END = const(0x3FFFFFFF)  # of a range that goes on to the pack's end
 
 
@@ -47,19 +46,18 @@ async def fill(pack, root, active, digest, size, progress, buffer=None):
             count = tree.units(entry)
             touched = False
             for number in range(count):
-                if plan[unit] != HERE:
+                if plan[unit] != _HERE:
                     if not touched:
                         body.make_folder(path)
                         touched = True
-                    old = active + "/" + entry[0] if plan[unit] == COPY else None
+                    old = active + "/" + entry[0] if plan[unit] == _COPY else None
                     if count > 1:
                         if not (old and await body.copy_block(old, path, entry, number, buffer)):
                             await body.block(await stream.at(unit), path, entry, number, buffer)
                     elif old:
                         body.copy(old, path, buffer)
                     else:
-                        with open(path, "wb") as out:
-                            await body.whole(await stream.at(unit), out, entry, buffer, queue)
+                        await body.whole(await stream.at(unit), path, entry, buffer, queue)
                     if number + 1 < count:
                         progress(done, total)
                     await asyncio.sleep_ms(0)
@@ -104,7 +102,7 @@ class _Stream:
         plan, offsets = self.plan, self.offsets
         end = unit + 1
         for later in range(unit + 1, len(plan)):
-            if plan[later] == MISSING:
+            if plan[later] == _MISSING:
                 if offsets[later] - offsets[end] > _GAP:
                     break
                 end = later + 1

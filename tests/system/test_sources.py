@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from gatehouse_tools import ca, pack, product
+from gatehouse_tools import ca, pack
 from gatehouse_tools.demo.stage import Stage
 from gatehouse_tools.serve import StaticServer
 from gatehouse_tools.sim.board import BoardStopped
@@ -58,3 +56,60 @@ def test_update_over_mqtt(shop: Stage, tmp_path: Path, seed: int) -> None:
         assert "MemoryError" not in device.log.read_text()
         publish_blocks(shop, device, envelope, "--clear")
     assert len(shop.house.server.log) == before, "nothing came over HTTP"
+
+
+def build(shop: Stage, folder: Path, version: str, files: dict[str, bytes]) -> Path:
+    """A release of the application with just these files besides its own."""
+    shutil.copytree(shop.source, folder, ignore=shutil.ignore_patterns("tables"), dirs_exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    shop.gatehouse("release", "--version", version, "--source", str(folder))
+    return shop.product.root / "dist" / f"demo-{version}.suit"
+
+
+def test_one_changed_file_of_twenty_is_all_that_is_sent(shop: Stage, tmp_path: Path, seed: int) -> None:
+    noise = random.Random(seed)
+    own = len([one for one in shop.source.rglob("*") if one.is_file() and one.parent.name != "tables"])
+    tables = {f"table{number:02}.bin": noise.randbytes(3000) for number in range(20 - own)}
+    old = build(shop, tmp_path / "source", "2.0.0", tables)
+    new = build(shop, tmp_path / "source", "2.1.0", {"table07.bin": noise.randbytes(3000)})
+    index, _ = pack.unpack(new.with_suffix(".pack").read_bytes())
+    assert len(index.entries) == 20
+    with provisioned(shop, tmp_path, seed, "--slot-release", str(old)) as device:
+        device.board.power_on()
+        device.runs("2.0.0")
+        before = len(shop.house.server.log)
+        device.publish(new)
+        device.tells("confirmed", None)
+        device.board.power_off()
+        check_whole(device, "b", new)
+    requests = shop.house.server.log[before:]
+    # What the server sent: response heads and bodies, without those of TCP and IP.
+    sent = sum(request.head + request.body for request in requests)
+    assert sent <= 3000 + len(index.data) + 2048, requests
+    assert [request.span[1] - request.span[0] for request in requests if request.span] == [4 + len(index.data), 3000]
+
+
+def test_power_cut_in_a_large_file_goes_on_at_the_block_where_it_was(shop: Stage, tmp_path: Path, seed: int) -> None:
+    size = 300_000  # what the file system of the board holds beside its core and two slots
+    new = build(shop, tmp_path / "source", "2.2.0", {"zz.bin": random.Random(seed).randbytes(size)})
+    data = new.with_suffix(".pack").read_bytes()
+    entry = pack.split(data).entries[-1]
+    with provisioned(shop, tmp_path, seed) as device:
+        device.board.power_on()
+        device.runs("1.0.0")
+        before = len(shop.house.server.log)
+        device.board.cut_at(1400)
+        device.publish(new)
+        with contextlib.suppress(BoardStopped):
+            device.board.wait(lambda board: not board.running, 30)
+        assert not device.board.running, "the update ended before the power was cut"
+        have = len(slots_on_flash(device.image)["b"].get("zz.bin", b""))
+        assert have % pack.BLOCK == 0 and pack.BLOCK <= have < size, "some blocks were committed, no part of one"
+        device.board.power_on()
+        assert device.tells("confirmed", None, 60).claims["version"] == "2.2.0"
+        device.board.power_off()
+        check_whole(device, "b", new)
+    start = len(data) - size + have
+    assert [request.span for request in shop.house.server.log[before:]][-1] == (start, len(data))
+    assert entry.path == "zz.bin" and len(entry.blocks) == 5

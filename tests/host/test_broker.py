@@ -61,6 +61,9 @@ class Client:
             self._client.subscribe(filter_, 1)
             self._subscribed.get(timeout=WAIT)
 
+    def unsubscribe(self, filter_):
+        self._client.unsubscribe(filter_)
+
     def publish(self, topic, payload, *, retain=False):
         self._client.publish(topic, payload, 1, retain).wait_for_publish(WAIT)
 
@@ -156,6 +159,21 @@ def test_device_reads_what_is_meant_for_it(broker, authority, host):
         for topic in wanted:
             host.publish(topic, topic.encode())
             assert device.get() == (topic, topic.encode())
+
+
+def test_blocks_are_kept_for_devices_and_come_at_each_subscription(broker, authority, host):
+    for number in range(3):
+        host.publish(f"gatehouse/block/0a/{number}", bytes([number]) * 2048, retain=True)
+    with Client(broker, authority, "gh-1") as device:
+        for number in (1, 0, 1):
+            device.subscribe(f"gatehouse/block/0a/{number}")
+            assert device.get() == (f"gatehouse/block/0a/{number}", bytes([number]) * 2048)
+            device.unsubscribe(f"gatehouse/block/0a/{number}")
+        device.publish("gatehouse/block/0a/0", b"", retain=True)  # a device must not remove one, nor write it
+        device.publish("gatehouse/block/0a/2", b"forged", retain=True)
+        for number in (0, 2):
+            device.subscribe(f"gatehouse/block/0a/{number}")
+            assert device.get() == (f"gatehouse/block/0a/{number}", bytes([number]) * 2048)
 
 
 def test_offer_is_retained_until_it_is_taken_away(broker, authority, host):

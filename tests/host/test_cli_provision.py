@@ -434,3 +434,17 @@ def test_an_interrupted_run_leaves_nothing_and_can_be_repeated(item, monkeypatch
     assert not (item.devices / "gh-cut").exists() and not list(item.devices.glob(".*"))
     monkeypatch.undo()
     assert call(item, "--id", "gh-cut").code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("https://packs.example.com", "https://packs.example.com/"),
+        ("https://10.0.0.1:8443/a", "https://10.0.0.1:8443/a/"),
+        ("mqtt:", "mqtt:"),
+    ],
+)
+def test_bases_that_devices_take(item, given, base):
+    done = call(item, "--base-url", given, "--json")
+    assert done.code == 0, done.err
+    assert [one["base"] for one in done.json["devices"]] == [base]

@@ -191,7 +191,7 @@ def test_what_devices_would_refuse_is_not_sent(item, monkeypatch, name):
 
 def test_the_honest_twin_is_sent(item, monkeypatch):
     sent = []
-    monkeypatch.setattr(publish, "send", lambda _item, host, port, messages: sent.extend([host, port, *messages]))
+    monkeypatch.setattr(publish, "send", lambda _item, host, port, messages, _step: sent.extend([host, port, *messages]))
     path = other(item, "good.suit", use_before=4_000_000_000)
     done = call(item, None, path, "--group", "all")
     assert done.code == 0, done.err
@@ -315,3 +315,66 @@ def test_the_hosts_certificate_is_needed(tmp_path):
     call(item, None, made.envelope, "--device", "gh-1").refused(1, "host-key.pem is missing", "[key]")
     (item.devices / "gh-1" / "device.json").write_text('{"id": "gh-1"}')
     call(item, None, made.envelope, "--device", "gh-1").refused(1, "device.json is damaged", "restore it")
+
+
+# Packs over MQTT.
+
+
+@pytest.fixture(scope="module")
+def blocks_device(item):
+    """A device that looks for packs on the broker."""
+    wifi = identity.Credentials(*identity.SIMULATED_WIFI)
+    config = identity.Config(groups=["mixed"], base_url="mqtt:")
+    board = item.board()
+    identity.provision(item, board, releases.load(item, board, suits(item, "1.0.0")), config, wifi, "gh-blocks")
+    config = identity.Config(groups=["mixed"], base_url="http://localhost/")
+    identity.provision(item, board, releases.load(item, board, suits(item, "1.0.0")), config, wifi, "gh-server")
+    return "gh-blocks"
+
+
+def test_blocks_are_there_before_the_offer_and_gone_after_clear(item, broker, tmp_path, blocks_device):
+    offer = topics.topic("offer", id=blocks_device)
+    data = suits(item).with_suffix(".pack").read_bytes()
+    digest = releases.facts(suit.parse(suits(item).read_bytes()))["digest"].hex()
+    count = -(-len(data) // 2048)
+    with device(item, broker, tmp_path, blocks_device, offer, f"gatehouse/block/{digest}/+") as got:
+        done = call(item, broker, suits(item), "--device", blocks_device, "--over", "mqtt", "--json")
+        assert done.code == 0, done.err
+        assert (done.json["blocks"], done.json["topics"]) == (count, [offer])
+        messages = [got.get(timeout=WAIT) for _ in range(count + 1)]
+    assert [name for name, _, _ in messages] == [f"gatehouse/block/{digest}/{n}" for n in range(count)] + [offer]
+    assert b"".join(payload for _, payload, _ in messages[:-1]) == data
+    assert {len(payload) for _, payload, _ in messages[:-2]} <= {2048}
+    with device(item, broker, tmp_path, blocks_device, f"gatehouse/block/{digest}/0") as got:
+        assert got.get(timeout=WAIT) == (f"gatehouse/block/{digest}/0", data[:2048], True)
+    done = call(item, broker, suits(item), "--device", blocks_device, "--over", "mqtt", "--clear")
+    assert done.code == 0 and f"cleared  {count} blocks" in done.out, done.err
+    with device(item, broker, tmp_path, blocks_device, offer, f"gatehouse/block/{digest}/+") as got:
+        with pytest.raises(queue.Empty):
+            got.get(timeout=0.3)
+
+
+def test_who_looks_elsewhere_is_not_offered_a_pack_over_mqtt(item, broker, blocks_device):
+    told = "gh-server fetches packs from http://localhost/, not over MQTT"
+    for target in (["--device", "gh-server"], ["--group", "mixed"]):
+        call(item, broker, suits(item), *target, "--over", "mqtt").refused(1, told, "--over mqtt")
+    done = call(item, broker, suits(item), "--device", blocks_device)
+    assert done.code == 0 and "gh-blocks takes packs over MQTT" in done.err
+    done = call(item, broker, suits(item), "--device", "gh-server")
+    assert done.code == 0 and "MQTT" not in done.err
+    done = call(item, broker, suits(item), "--device", "gh-server", "--over", "mqtt", "--force")
+    assert done.code == 0 and "sent all the same" in done.err
+    call(item, broker, suits(item), "--device", "gh-server", "--over", "mqtt", "--clear")
+
+
+def test_clear_over_mqtt_needs_the_file(item, broker):
+    call(item, broker, "--clear", "--device", "gh-1", "--over", "mqtt").refused(2, "FILE")
+    call(item, broker, suits(item), "--clear", "--device", "gh-1").refused(2, "--clear")
+
+
+def test_several_messages_are_under_way_and_each_is_acknowledged(item, broker):
+    steps = []
+    sent = [(f"gatehouse/gh-1/window/{number}", b"x") for number in range(50)]
+    publish.send(item, "localhost", broker.port, sent, lambda: steps.append(1))
+    assert len(steps) == 50
+    publish.send(item, "localhost", broker.port, [(name, b"") for name, _ in sent])

@@ -1,6 +1,7 @@
 """The static server: ranges as RFC 9110 has them, and nothing of the machine but the folder."""
 
 import contextlib
+import ssl
 import http.client
 import json
 import os
@@ -12,8 +13,10 @@ import time
 
 import pytest
 import shop
+from pki import Authority
 
 from gatehouse_tools.errors import GatehouseError
+from gatehouse_tools import ca
 from gatehouse_tools.serve import StaticServer
 
 DATA = bytes(range(256)) * 40
@@ -229,3 +232,73 @@ def test_command_says_what_is_wrong(tmp_path):
         port = server.url.split(":")[2].strip("/")
         shop.run("serve", tmp_path, "--port", port).refused(1, port, "--port")
     shop.run("serve", tmp_path, "--port", 70000).refused(2, "port")
+
+
+# TLS.
+
+
+def test_command_serves_https_with_a_certificate_of_the_products_authority(tmp_path):
+    item = shop.make(tmp_path / "shop")
+    item.dist.mkdir(exist_ok=True)
+    (item.dist / "a.pack").write_bytes(DATA)
+    context = ssl.create_default_context(cafile=item.ca / "ca.pem")
+    for names in ([], []):  # the second time with the certificate of the first
+        with tls_server(item, *names) as port:
+            connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+            connection.request("GET", "/a.pack", headers={"Range": "bytes=0-9"})
+            assert connection.getresponse().read() == DATA[:10]
+            connection.close()
+            stranger = http.client.HTTPSConnection("localhost", port, timeout=10)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                stranger.request("GET", "/a.pack")
+    path = item.ca / "server.pem"
+    assert (item.ca / "server-key.pem").stat().st_mode & 0o077 == 0
+    shop.run("serve", "--product", item.root, "--tls", "--name", "packs.example.com", "--port", 0).refused(
+        1, "server.pem is not for packs.example.com", "remove it"
+    )
+    assert path.exists()
+
+
+@contextlib.contextmanager
+def tls_server(item, *options):
+    command = [sys.executable, "-m", "gatehouse_tools", "serve", "--port", "0", "--json", "--tls", *options]
+    environment = {**os.environ, "PYTHONPATH": str(shop.TOOLS), "GATEHOUSE_PRODUCT": str(item.root)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = json.loads(process.stdout.readline())["url"]
+        assert url.startswith("https://")
+        try:
+            yield int(url.split(":")[2].strip("/"))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+
+
+def test_a_client_that_does_not_shake_hands_holds_nobody_up(tmp_path):
+    authority = Authority(tmp_path)
+    (tmp_path / "a.pack").write_bytes(DATA)
+    with StaticServer(tmp_path, tls=authority.context("localhost")) as server:
+        port = int(server.url.split(":")[2].strip("/"))
+        with socket.create_connection(("127.0.0.1", port)):
+            context = ssl.create_default_context(cafile=authority.ca)
+            connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+            connection.request("GET", "/a.pack")
+            assert connection.getresponse().read() == DATA
+            connection.close()
+
+
+def test_certificate_of_a_server(tmp_path):
+    item = shop.make(tmp_path / "shop")
+    ca.server_context(item.ca, ["packs.example.com", "10.0.0.7"])
+    ca.server_context(item.ca, ["10.0.0.7"])
+    with pytest.raises(GatehouseError, match="is not for 10.0.0.8"):
+        ca.server_context(item.ca, ["10.0.0.8"])
+    (item.ca / "server-key.pem").write_text("damaged")
+    with pytest.raises(GatehouseError, match="missing or damaged"):
+        ca.server_context(item.ca)
+    for name in ("server.pem", "server-key.pem"):
+        (item.ca / name).unlink()
+    ca._save(item.ca, "server", ca.Authority(item.ca).issue("server", ca.BROKER_NAMES, -0.5, server=True))
+    with pytest.raises(GatehouseError, match="has expired"):
+        ca.server_context(item.ca)
+    shop.run("serve", "--product", item.root, "--name", "x").refused(2, "--tls")

@@ -253,3 +253,15 @@ def test_link_of_a_device_follows_its_configuration():
     Boot.config.tls = False
     found = link.for_device(Boot, None)
     assert (found._tls, found._user, found._password) == (None, None, None)
+
+
+def test_a_block_reaches_who_waits_for_it_and_never_the_handler():
+    link = make()
+    told, blocks = [], []
+    link._on_message = lambda topic, payload: told.append(topic)
+    link.on_block = lambda topic, payload: blocks.append(payload)
+    link._received(b"gatehouse/block/0a/0", b"block")
+    link.on_block = None
+    link._received(b"gatehouse/block/0a/1", b"late")
+    link._received(b"gatehouse/gh-1/offer", b"offer")
+    assert (told, blocks) == ([b"gatehouse/gh-1/offer"], [b"block"])

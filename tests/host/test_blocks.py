@@ -1,4 +1,4 @@
-"""Packs as retained blocks: from a real Mosquitto, and from brokers that do everything wrong."""
+"""Packs as retained blocks: from Mosquitto and amqtt, and from brokers that do everything wrong."""
 
 import hashlib
 import os
@@ -53,22 +53,22 @@ def check(result, *spans):
 ALL = (["open", 0, len(PACK)], ["all"])
 
 
-# A real broker, with TLS, certificates and the product's access list.
+# Real brokers, with TLS, certificates and the product's access list.
 
 
-@pytest.fixture(scope="module")
-def mosquitto(tmp_path_factory, pki):
-    if not brokers.mosquitto():
+@pytest.fixture(scope="module", params=["mosquitto", "amqtt"])
+def broker(request, tmp_path_factory, pki):
+    if request.param == "mosquitto" and not brokers.mosquitto():
         pytest.skip("Mosquitto is not installed")
-    with Broker(tmp_path_factory.mktemp("broker"), *pki.files, kind="mosquitto") as running:
+    with Broker(tmp_path_factory.mktemp("broker"), *pki.files, kind=request.param) as running:
         with Observer(running.port, *pki.host, "none") as host:
             for name, payload in publish.block_messages(DIGEST, PACK):
                 host.publish(name, payload, True)
         yield running
 
 
-def test_a_pack_comes_in_blocks_and_in_ranges(umqtt, mosquitto, pki):
-    result = fetch(umqtt, mosquitto.port, *ALL, tls=pki.tls())
+def test_a_pack_comes_in_blocks_and_in_ranges(umqtt, broker, pki):
+    result = fetch(umqtt, broker.port, *ALL, tls=pki.tls())
     check(result, (0, len(PACK)))
     assert result["received"] == len(PACK), "each block once"
     assert (result["messages"], result["failures"]) == ([], {}), "no block reached the handler of offers"
@@ -77,25 +77,25 @@ def test_a_pack_comes_in_blocks_and_in_ranges(umqtt, mosquitto, pki):
         *(["open", 100, 300], ["all"], ["open", 300, 2100], ["all"], ["open", 5000, None], ["all"]),
         *(["close"], ["open", 0, None], ["skip", 3000], ["read", 7]),
     )
-    result = fetch(umqtt, mosquitto.port, *steps, tls=pki.tls(), uri="mqtt:", base="")
+    result = fetch(umqtt, broker.port, *steps, tls=pki.tls(), uri="mqtt:", base="")
     check(result, (100, 2100), (5000, len(PACK)), (3000, 3007))
     assert result["received"] == len(PACK) + BLOCK, "what is here is not asked for again, until it is closed"
 
 
-def test_what_is_not_there(umqtt, mosquitto, pki):
-    missing = fetch(umqtt, mosquitto.port, *ALL, tls=pki.tls(), limits={"WAIT_MS": 150}, digest=b"\1" * 32)
+def test_what_is_not_there(umqtt, broker, pki):
+    missing = fetch(umqtt, broker.port, *ALL, tls=pki.tls(), limits={"WAIT_MS": 150}, digest=b"\1" * 32)
     assert (missing["reason"], missing["failures"]) == ("timeout", {}), missing
     for start, end, steps in (
         (0, len(PACK) + 1, (["all"],)),
         (len(PACK) + 1, None, (["all"],)),
         (0, 10, (["skip", 11],)),
     ):
-        assert fetch(umqtt, mosquitto.port, ["open", start, end], *steps, tls=pki.tls())["reason"] == "size"
-    check(fetch(umqtt, mosquitto.port, ["open", len(PACK) - 1, None], ["all"], tls=pki.tls()), (len(PACK) - 1, len(PACK)))
+        assert fetch(umqtt, broker.port, ["open", start, end], *steps, tls=pki.tls())["reason"] == "size"
+    check(fetch(umqtt, broker.port, ["open", len(PACK) - 1, None], ["all"], tls=pki.tls()), (len(PACK) - 1, len(PACK)))
 
 
-def test_blocks_of_a_wrong_size(umqtt, mosquitto, pki):
-    with Observer(mosquitto.port, *pki.host, "none") as host:
+def test_blocks_of_a_wrong_size(umqtt, broker, pki):
+    with Observer(broker.port, *pki.host, "none") as host:
         for digest, length, reason in (
             (b"\2" * 32, BLOCK - 1, "size"),
             (b"\3" * 32, BLOCK + 1, "size"),
@@ -106,7 +106,7 @@ def test_blocks_of_a_wrong_size(umqtt, mosquitto, pki):
             host.publish(topic(1, digest), b"end", True)
             result = fetch(
                 umqtt,
-                mosquitto.port,
+                broker.port,
                 ["open", 0, BLOCK + 3],
                 ["all"],
                 tls=pki.tls(),
@@ -213,8 +213,8 @@ def test_broker_that_misbehaves_while_a_pack_comes(umqtt, name):
         sessions.append(peer)
         (case if len(sessions) == 1 else honest)(peer)
 
-    with RawBroker(serve) as broker:
-        result = fetch(umqtt, broker.port, *ALL, limits=PATIENT if name == "honest" else HASTY)
+    with RawBroker(serve) as raw:
+        result = fetch(umqtt, raw.port, *ALL, limits=PATIENT if name == "honest" else HASTY)
     assert result["reason"] == reason, result
     assert "block" not in "".join(result["messages"])
     if not reason:

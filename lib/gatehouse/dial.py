@@ -22,7 +22,7 @@ _ERRNO = const(-256)  # below it are mbedTLS's own error numbers
 def tls_context(authorities, certificate=None, key=None):
     """A client's SSLContext: the peer must show a certificate of one of `authorities`, for its host name.
 
-    All are DER bytes; the client shows `certificate` where it has one. Refused("state") for what is no certificate or key.
+    All are DER bytes; the client shows `certificate` if given. Refused("state") for what is no certificate or key.
     """
     import tls
 

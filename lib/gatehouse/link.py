@@ -17,7 +17,7 @@ from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
-from gatehouse import Refused, cbor, mqtt, topics
+from gatehouse import cbor, mqtt, topics
 from gatehouse.dial import dial, tls_context
 
 _BLOCK = b"gatehouse/block/"  # the row "block" of topics.py

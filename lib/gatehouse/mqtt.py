@@ -3,8 +3,8 @@
 umqtt.simple (1.3.4 or 1.8) trusts the broker's lengths, waits for ever and writes each packet in pieces. Its protocol
 is used as it is. What it takes for a socket (dial.Wire) collects the pieces into one write and keeps a deadline for the
 whole operation, however slowly bytes trickle; it stands in for umqtt's module `socket` only while connect() runs,
-because 1.3.4 has neither a timeout nor an SSLContext there. wait_msg() reads packets with a bound on every length, and the
-packet id wraps at 65535, where umqtt would send 0.
+because 1.3.4 has neither a timeout nor an SSLContext there. wait_msg() reads packets with a bound on every length, and
+the packet id wraps at 65535, where umqtt would send 0.
 """
 
 from errno import ETIMEDOUT

@@ -23,8 +23,8 @@ _MAX_DEPTH = const(4)  # of folders, as tree.check_path allows
 def make(root, active, buffer, resume=True):
     """(what to do with each unit, where the body of each starts and the last ends, files that are here, files).
 
-    The index on flash at `root` has the signed digest by now. Removes from there what the index does not list, and files
-    that cannot be gone on with. What is to be copied block by block is judged by the running slot's index, a whole file
+    The index on flash at `root` has the signed digest by now. Removes from there what the index does not list, and what
+    cannot be gone on with. What is to be copied block by block is judged by the running slot's index, a whole file
     by its bytes. Without `resume` a large file that is here in part is given up. Refused("core"|"mpy"|"full").
     """
     free = os.statvfs(root)
@@ -88,7 +88,7 @@ def make(root, active, buffer, resume=True):
 
 
 def _prefix(path, entry, buffer, resume):
-    """(blocks from the start of the file at `path` that are those of the entry, its size); without any it is removed."""
+    """(blocks from the start of the file at `path` that are those of the entry, its size). Without any it goes."""
     kept = size = 0
     try:
         size = os.stat(path)[6]

@@ -1,4 +1,4 @@
-"""Where payload bytes come from: an HTTP/1.1 server, with or without TLS (MQTT: blocks.py, a local file: filesource.py).
+"""Where payload bytes come from: an HTTP/1.1 server, plain or TLS (MQTT: blocks.py, a local file: filesource.py).
 
 Nothing here is trusted: the caller checks every byte against a signed digest. What this module owes the caller is
 bounds: never a byte beyond the asked range, one buffer whatever the payload's size, and an end to a server that stalls.
@@ -35,7 +35,7 @@ class HttpSource:
     """A resource at an absolute http or https URI, read by ranges over one connection, which is kept while it can be.
 
     Its methods raise Refused: "http" for an unusable answer, "size" for one of wrong length, "timeout" for a server
-    that stalls or is too slow, "network" for one that cannot be reached or closes early, "tls" for one whose certificate
+    that stalls or is too slow, "network" for one that cannot be reached or closes early, "tls" where its certificate
     does not hold.
     """
 
@@ -43,7 +43,9 @@ class HttpSource:
 
     def __init__(self, absolute, authorities=()):
         self._uri = absolute
-        self._wire = connection.Connection(authorities)  # its `received` counts what the network brought, heads included
+        self._wire = connection.Connection(
+            authorities
+        )  # its `received` counts what the network brought, heads included
         self._disconnect()
 
     async def open(self, start, end=None):

@@ -25,8 +25,8 @@ _NO_END = const(0x3FFFFFFF)  # of a range that goes on to the pack's end
 async def fill(pack, root, active, digest, size, progress, buffer=None):
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
-    pack: a source; active: root of the running slot or None; progress(done, total) after each file, and after each block
-    of a large one; buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller
+    pack: a source; active: root of the running slot or None; progress(done, total) after each file and each block of a
+    large one; buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller
     verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))

@@ -41,4 +41,4 @@ def squeezed(data: bytes) -> dict:
     body = deflate(data)
     blocks = [hashlib.sha256(data[at : at + 65536]).digest() for at in range(0, len(data), 65536)]
     entry = ["big.txt", len(data), hashlib.sha256(data).digest(), len(body), 1, blocks]
-    return pack([entry], [body]) 
+    return pack([entry], [body])

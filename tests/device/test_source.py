@@ -52,7 +52,13 @@ def test_parts():
 def test_blocks_over_mqtt_are_a_base_without_places():
     assert uri.resolve("demo-1.1.0.pack", "mqtt:") == uri.resolve("mqtt:", BASE) == uri.resolve("mqtt:") == "mqtt:"
     assert uri.resolve("https://h/x", "mqtt:") == "https://h/x"
-    for reference, base in (("mqtt://h/x", BASE), ("mqtt:x", BASE), ("g", "mqtt://h/"), ("", "mqtt:"), ("//h", "mqtt:")):
+    for reference, base in (
+        ("mqtt://h/x", BASE),
+        ("mqtt:x", BASE),
+        ("g", "mqtt://h/"),
+        ("", "mqtt:"),
+        ("//h", "mqtt:"),
+    ):
         with raises(Refused):
             uri.resolve(reference, base)
 

@@ -6,6 +6,7 @@ import os
 from binascii import unhexlify
 
 import deflate
+
 import fake_chip as chip
 from fake_device import MemoryPack
 from gatehouse import Refused, tree, unpack
@@ -33,9 +34,7 @@ def packs(name):
 def fill(case, root="/slots/a", active=None, pack=None):
     pack = pack or MemoryPack(case["pack"])
     pack.progress = []
-    asyncio.run(
-        unpack.fill(pack, root, active, case["digest"], case["size"], lambda *done: pack.progress.append(done))
-    )
+    asyncio.run(unpack.fill(pack, root, active, case["digest"], case["size"], lambda *done: pack.progress.append(done)))
     return pack
 
 

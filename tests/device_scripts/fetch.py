@@ -1,8 +1,9 @@
 """Runs inside MicroPython beside a server: fetch as the first line of stdin says (JSON), print what came of it (JSON).
 
 The job is {uri, base, limits, steps}; a step is ["open", start, end], ["read", n], ["all"], ["skip", n], ["busy", ms],
-["mark"], ["cancelled"] or ["close"]. Data is told by its length and SHA-256. authorities: certificates in DER, as hex, whom an https server must be by.
-mqtt: {host, port, id, tls}, a broker; then "digest" (hex) names the blocks, and "messages" tells what reached on_message.
+["mark"], ["cancelled"] or ["close"]. Data is told by its length and SHA-256.
+authorities: certificates in DER, as hex, by one of whom an https server must be. mqtt: {host, port, id, tls}, a broker;
+then "digest" (hex) names the blocks, and "messages" tells what reached on_message.
 """
 
 import asyncio

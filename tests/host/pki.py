@@ -28,7 +28,7 @@ class Authority:
         """A server's TLS, with a certificate for these host names and addresses; expired where `days` is negative."""
         stem = "server-" + f"{names}{days}".encode().hex()
         if not (self.folder / f"{stem}.pem").exists():
-            ca._save(self.folder, stem, self._authority.issue("server", names, days, server=True))  # type: ignore[arg-type]
+            ca._save(self.folder, stem, self._authority.issue("server", names, days, server=True))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / f"{stem}.pem", self.folder / f"{stem}-key.pem")
         return context

@@ -191,7 +191,9 @@ def test_what_devices_would_refuse_is_not_sent(item, monkeypatch, name):
 
 def test_the_honest_twin_is_sent(item, monkeypatch):
     sent = []
-    monkeypatch.setattr(publish, "send", lambda _item, host, port, messages, _step: sent.extend([host, port, *messages]))
+    monkeypatch.setattr(
+        publish, "send", lambda _item, host, port, messages, _step: sent.extend([host, port, *messages])
+    )
     path = other(item, "good.suit", use_before=4_000_000_000)
     done = call(item, None, path, "--group", "all")
     assert done.code == 0, done.err
@@ -349,9 +351,9 @@ def test_blocks_are_there_before_the_offer_and_gone_after_clear(item, broker, tm
         assert got.get(timeout=WAIT) == (f"gatehouse/block/{digest}/0", data[:2048], True)
     done = call(item, broker, suits(item), "--device", blocks_device, "--over", "mqtt", "--clear")
     assert done.code == 0 and f"cleared  {count} blocks" in done.out, done.err
-    with device(item, broker, tmp_path, blocks_device, offer, f"gatehouse/block/{digest}/+") as got:
-        with pytest.raises(queue.Empty):
-            got.get(timeout=0.3)
+    gone = pytest.raises(queue.Empty)
+    with device(item, broker, tmp_path, blocks_device, offer, f"gatehouse/block/{digest}/+") as got, gone:
+        got.get(timeout=0.3)
 
 
 def test_who_looks_elsewhere_is_not_offered_a_pack_over_mqtt(item, broker, blocks_device):

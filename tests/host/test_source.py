@@ -1,4 +1,4 @@
-"""The device's HTTP source against real servers, without TLS and with: an honest one, and one that does everything wrong."""
+"""The device's HTTP source against real servers, plain and TLS: honest ones, and some that do everything wrong."""
 
 import hashlib
 import socket

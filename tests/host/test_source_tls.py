@@ -6,7 +6,6 @@ import threading
 import pytest
 from pki import Authority
 
-from servers import device
 from servers.web import PAYLOAD, WebServer
 from test_source import HASTY, PATIENT, check, fetch
 
@@ -68,10 +67,9 @@ def test_a_certificate_that_does_not_hold(pki, strangers, name):
 
 def test_nobody_is_believed_without_an_authority(pki):
     assert secure(honest, pki.context("127.0.0.1"))["reason"] == "tls"
-    assert device.run(
-        "fetch.py",
-        {"uri": "https://127.0.0.1:1/", "base": "", "limits": PATIENT, "steps": [["open", 0, 1]], "authorities": ["00"]},
-    )["reason"] in ("state", "network")
+    with WebServer(honest, pki.context("127.0.0.1")) as server:
+        result = fetch(f"https://127.0.0.1:{server.port}/", limits=PATIENT, authorities=["3000"])
+        assert result["reason"] == "state", "what is no certificate is the device's own fault"
 
 
 def test_no_tls_where_it_is_expected_and_none_is_spoken_to_it(pki):
@@ -175,4 +173,3 @@ def test_ranges_share_one_handshake_and_a_closed_connection_is_opened_again(pki)
         result = fetch(f"https://127.0.0.1:{server.port}/", *steps, authorities=[pki.der.hex()])
         check(result, (0, 30))
         assert len(server.peers) == 2
-

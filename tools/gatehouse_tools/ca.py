@@ -59,7 +59,7 @@ class Authority:
             raise GatehouseError(f"{path} is not a certificate in PEM", "key") from None
         self._key = keys.load(folder / "ca-key.pem").private
 
-    def issue(self, name: str, names: Sequence[str] = (), days: int | None = None, server: bool = False) -> Issued:
+    def issue(self, name: str, names: Sequence[str] = (), days: float | None = None, server: bool = False) -> Issued:
         """A new key and its certificate for `name`; `names` are host names and addresses of a server.
 
         Without `days` it is valid as long as the authority: a device in a wall is not visited to renew it.
@@ -129,7 +129,7 @@ def server_context(folder: Path, names: Sequence[str] = ()) -> ssl.SSLContext:
     try:
         context.load_cert_chain(path, key)
     except (OSError, ssl.SSLError):
-        raise GatehouseError(f"{key} is missing or damaged: remove both, and the next call makes new ones", "key") from None
+        raise GatehouseError(f"{key} is missing or damaged: remove both, the next call makes new ones", "key") from None
     return context
 
 

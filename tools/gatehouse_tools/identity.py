@@ -303,5 +303,5 @@ def folder_url(url: str) -> str:
     try:
         core.check_uri(url)
     except GatehouseError as error:
-        raise UsageError(f"base URL {url!r}: {error}; devices take http://HOST[:PORT]/..., https://..., or mqtt:") from None
+        raise UsageError(f"base URL {url!r}: {error}; devices take http://..., https://... or mqtt:") from None
     return url

@@ -89,13 +89,13 @@ def check_way(offer: Offer, over: str, targets: Iterable[dict[str, Any]]) -> Non
         offer.problems.append(GatehouseError("it has no pack that could go over MQTT", "component"))
     for uri in offer.uris if over == "mqtt" else ():
         if "://" in uri:
-            told = f"its manifest names {uri}, so devices fetch there, not over MQTT; sign a release with a relative one"
+            told = f"its manifest names {uri}, so devices fetch there; sign a release with a relative URI"
             offer.problems.append(GatehouseError(told, "component"))
     for device in targets:
         found = device.get("base")
         if over == "mqtt" and found != base:
             told = f"{device['id']} fetches packs from {found or 'a server'}, not over MQTT"
-            offer.problems.append(GatehouseError(f"{told}: leave out --over mqtt, or provision it with --base-url {base}"))
+            offer.problems.append(GatehouseError(f"{told}: leave out --over mqtt, or give it the base URL {base}"))
         elif over != "mqtt" and found == base:
             offer.warnings.append(f"{device['id']} takes packs over MQTT: if its blocks are not there, add --over mqtt")
 

@@ -1,4 +1,4 @@
-"""A static HTTP/1.1 server for packs, with the ranges that Python's own lacks (RFC 9110 section 14); TLS where wanted."""
+"""A static HTTP/1.1 server for packs, with TLS and the ranges that Python's own lacks (RFC 9110 section 14)."""
 
 from __future__ import annotations
 

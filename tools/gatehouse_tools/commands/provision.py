@@ -21,7 +21,7 @@ _POLICY = ("updates", "auto_download", "auto_install", "notify", "window")  # se
 @click.option("--credentials", type=click.Path(path_type=Path), metavar="FILE", help="TOML with ssid and password.")
 @click.option("--broker", metavar="HOST[:PORT]", help="Its MQTT broker. Default: product.toml.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
-@click.option("--base-url", metavar="URL", help="Where it finds packs: http://, https://, or mqtt:. Default: product.toml.")
+@click.option("--base-url", metavar="URL", help="Where packs are: http://, https:// or mqtt:. Default: product.toml.")
 @click.option("--ntp", metavar="HOST[:PORT]", help="Its time server. Default: product.toml.")
 @click.option("--group", "groups", metavar="NAME", multiple=True, help="A group whose offers it takes; repeatable.")
 @click.option("--report-seconds", type=int, metavar="N", help="Between two reports, where nothing changes.")

@@ -22,7 +22,7 @@ from ..errors import GatehouseError, UsageError
     show_default=True,
     help="How the pack travels: from a server, or as retained blocks on the broker, which are sent before the offer.",
 )
-@click.option("--clear", is_flag=True, help="Remove the offer instead of making one; with FILE and --over mqtt its blocks too.")
+@click.option("--clear", is_flag=True, help="Remove the offer; with FILE and --over mqtt its blocks too.")
 @click.option("--force", is_flag=True, help="Offer it although devices would refuse it.")
 @ui.product_option
 @ui.json_option

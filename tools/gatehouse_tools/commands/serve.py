@@ -23,7 +23,9 @@ from ..serve import Request, StaticServer
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. Default: that of product.toml.")
 @click.option("--tls", is_flag=True, help="HTTPS, with a certificate of the product's authority (ca/server.pem).")
-@click.option("--name", "names", metavar="HOST", multiple=True, help="A name or address of this machine in that certificate.")
+@click.option(
+    "--name", "names", metavar="HOST", multiple=True, help="A name of this machine in the certificate; repeatable."
+)
 @ui.product_option
 @click.option(
     "--json",
@@ -37,8 +39,8 @@ def command(
     folder: Path | None, host: str, port: int | None, tls: bool, names: tuple[str, ...], product_dir: str | None
 ) -> None:
     """Serve the files of DIR, by default the product's dist/, until Ctrl-C: with byte ranges, so that a device fetches
-    only what it does not have. There is no listing. Every byte of a pack is checked against its signature, so plain HTTP
-    hides nothing but what is fetched; with --tls, that too.
+    only what it does not have. There is no listing. Every byte of a pack is checked against its signature, with or
+    without --tls, which hides what is fetched.
 
     \b
     Example:

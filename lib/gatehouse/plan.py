@@ -20,7 +20,7 @@ _FLASH_BLOCK = const(4096)
 _MAX_DEPTH = const(4)  # of folders, as tree.check_path allows
 
 
-def make(root, active, buffer, resume=True):
+def make(root, active, buffer, platform=None, resume=True):
     """(what to do with each unit, where the body of each starts and the last ends, files that are here, files).
 
     The index on flash at `root` has the signed digest by now. Removes from there what the index does not list, and what
@@ -30,7 +30,7 @@ def make(root, active, buffer, resume=True):
     free = os.statvfs(root)
     with open(root + "/index.cbor", "rb") as file:
         index = tree.Index(file)
-        index.check_needs()
+        index.check_needs(platform)
         room = index.count + free[0] * free[2] // tree.BLOCK  # more blocks than the flash holds make no plan
         plan = bytearray(room)
         offsets = array("I", bytes(4 * (room + 1)))
@@ -82,7 +82,7 @@ def make(root, active, buffer, resume=True):
     free = os.statvfs(root)
     if need + _MARGIN > free[0] * free[3]:
         if resume:  # going on can need a block more than starting anew
-            return make(root, active, buffer, False)
+            return make(root, active, buffer, platform, False)
         raise Refused("full", "needs %d bytes of flash, %d are free" % (need + _MARGIN, free[0] * free[3]))
     return memoryview(plan)[:unit], offsets, done, len(names)
 

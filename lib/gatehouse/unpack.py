@@ -22,19 +22,19 @@ _COPY = const(2)
 _NO_END = const(0x3FFFFFFF)  # of a range that goes on to the pack's end
 
 
-async def fill(pack, root, active, digest, size, progress, buffer=None):
+async def fill(pack, root, active, digest, size, progress, buffer=None, platform=None):
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
     pack: a source; active: root of the running slot or None; progress(done, total) after each file and each block of a
-    large one; buffer: a scratch memoryview of 1 KB. Raises Refused, or OSError from the file system. The caller
-    verifies the whole slot afterwards.
+    large one; buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(). Raises Refused, or OSError
+    from the file system. The caller verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
     queue = io.BytesIO(_QUEUE)  # once, and before the heap is used by anything else
     stream = _Stream(pack, 4 + size)
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
         await _fetch_index(stream, root, digest, size, buffer, bool(active))
-    plan, stream.offsets, done, total = _plan(root, active, buffer)
+    plan, stream.offsets, done, total = _plan(root, active, buffer, platform)
     stream.plan = plan
     progress(done, total)
     from gatehouse import body  # not before the plan is made: the heap does not hold both
@@ -67,11 +67,11 @@ async def fill(pack, root, active, digest, size, progress, buffer=None):
                 progress(done, total)
 
 
-def _plan(root, active, buffer):
+def _plan(root, active, buffer, platform):
     from gatehouse import plan
 
     try:
-        return plan.make(root, active, buffer)
+        return plan.make(root, active, buffer, platform)
     finally:
         memory.unload("plan")  # its room is for the download
 

@@ -68,11 +68,11 @@ def broker(request, tmp_path_factory, pki):
 
 
 def test_a_pack_comes_in_blocks_and_in_ranges(umqtt, broker, pki):
-    result = fetch(umqtt, broker.port, *ALL, tls=pki.tls())
+    result = fetch(umqtt, broker.port, ["mark"], *ALL, tls=pki.tls())
     check(result, (0, len(PACK)))
     assert result["received"] == len(PACK), "each block once"
     assert (result["messages"], result["failures"]) == ([], {}), "no block reached the handler of offers"
-    assert result["ticks"] > 20, "others ran meanwhile"
+    assert result["ticks"] >= 5, "others had their turn between the blocks"
     steps = (
         *(["open", 100, 300], ["all"], ["open", 300, 2100], ["all"], ["open", 5000, None], ["all"]),
         *(["close"], ["open", 0, None], ["skip", 3000], ["read", 7]),

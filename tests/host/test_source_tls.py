@@ -131,7 +131,7 @@ def trickles(connection):
 def test_a_handshake_that_does_not_end_is_given_up_while_others_run(case):
     result = raw(case)
     assert result["reason"] == "timeout", result
-    assert 80 <= result["ms"] < 5000
+    assert 300 <= result["ms"] < 5000
     assert result["ticks"] > 20
 
 

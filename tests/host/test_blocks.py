@@ -224,3 +224,5 @@ def test_broker_that_misbehaves_while_a_pack_comes(umqtt, name):
     else:
         assert result["received"] == 2 * BLOCK
         assert result["ms"] < 3000
+        # A session that is in the middle of something is ended, and the link opens another.
+        assert len(sessions) == (2 if reason == "network" else 1)

@@ -188,7 +188,7 @@ class Installer:
         if boot.identity.install_alone and boot.mode == "active":
             record.save(record.OFFER, data)  # the next boot is the core alone, which has room for it
             return True
-        unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit", "suit_check")
+        unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit", "suit_check", "cose")
         from gatehouse import update
 
         self._set(

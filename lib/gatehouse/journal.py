@@ -11,7 +11,7 @@ import os
 
 from micropython import const
 
-from gatehouse import cbor, cose
+from gatehouse import cbor, mac
 
 FOLDER = "/state"
 _NAME = "journal-"
@@ -36,7 +36,7 @@ def append(boot, event, *details):
     entry = cbor.dumps(item + list(details) + lost)
     if len(entry) > _MAX_ENTRY:
         entry = cbor.dumps(item + lost)
-    tag = cose.hmac_sha256(boot.store.derive("journal"), state[_LAST], entry)[:_TAG]
+    tag = mac.hmac_sha256(boot.store.derive("journal"), state[_LAST], entry)[:_TAG]
     data = len(entry).to_bytes(2, "big") + entry + tag
     try:
         if not state[_SIZE] or state[_SIZE] + len(data) > _SEGMENT:
@@ -91,7 +91,7 @@ def _end(boot):
     number, last, size = int.from_bytes(header[:4], "big"), header[4:], _HEADER
     key = boot.store.derive("journal")
     for entry, tag, before in entries(known[-1]):
-        if tag != cose.hmac_sha256(key, before, entry)[:_TAG]:
+        if tag != mac.hmac_sha256(key, before, entry)[:_TAG]:
             break
         number += 1
         last = tag

@@ -12,7 +12,7 @@ import time
 from micropython import const
 
 import gatehouse
-from gatehouse import cbor, cose
+from gatehouse import cbor, mac
 
 PROFILE = "tag:gatehouse.example,2026:report-1"
 CORE = "/lib/gatehouse"
@@ -226,4 +226,4 @@ def seal(boot, found):
         _key = boot.store.derive("report")
     _sent += 1
     found[PRIVATE][_COUNTER] = [boot.boot_count, _sent]
-    return cose.CWT + cose.mac0(_key, boot.identity.id.encode(), cbor.dumps(found))
+    return mac.CWT + mac.mac0(_key, boot.identity.id.encode(), cbor.dumps(found))

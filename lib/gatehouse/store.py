@@ -5,7 +5,7 @@ import errno
 import esp32
 from micropython import const
 
-from gatehouse import Refused, cbor, cose
+from gatehouse import Refused, cbor, mac
 
 _MAX_BLOB = const(1024)  # bytes; the largest, a DER certificate of a P-256 key, is about half of it
 _NOT_FOUND = const(-0x1102)  # ESP_ERR_NVS_NOT_FOUND
@@ -80,4 +80,4 @@ class Store:
     def derive(self, purpose, role="", client=""):
         """32 bytes from the device key for a purpose, role and client (HKDF, RFC 5869), ended by a new owner epoch."""
         info = cbor.dumps(["gatehouse/1", purpose, role, client, self.number("epoch")])
-        return cose.hkdf(self.required("device_key"), info)
+        return mac.hkdf(self.required("device_key"), info)

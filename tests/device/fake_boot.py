@@ -8,9 +8,9 @@ class Store:
         self.epoch = epoch
 
     def derive(self, purpose, role="", client=""):
-        from gatehouse import cbor, cose
+        from gatehouse import cbor, mac
 
-        return cose.hkdf(DEVICE_KEY, cbor.dumps(["gatehouse/1", purpose, role, client, self.epoch]))
+        return mac.hkdf(DEVICE_KEY, cbor.dumps(["gatehouse/1", purpose, role, client, self.epoch]))
 
 
 class Identity:

@@ -19,14 +19,14 @@ def start():
 
 def read(boot):
     """All entries as lists; checks chain, numbers and the links between segments."""
-    from gatehouse import cbor, cose, journal
+    from gatehouse import cbor, journal, mac
 
     key = boot.store.derive("journal")
     found = []
     last = None
     for segment in journal.segments():
         for entry, tag, before in journal.entries(segment):
-            assert tag == cose.hmac_sha256(key, before, entry)[:16]
+            assert tag == mac.hmac_sha256(key, before, entry)[:16]
             assert last in (None, before), "segments hang together"
             last = tag
             found.append(cbor.loads(entry))

@@ -120,18 +120,18 @@ def test_seal_is_what_the_host_expects():
 
 
 def test_seal_opens_with_the_report_key_only():
-    from gatehouse import Refused, cose, status
+    from gatehouse import Refused, cose, mac, status
 
     case = cases("report")
     report = status.seal(fake_boot.Boot(), {status.PRIVATE: {}})
-    message = report[len(cose.CWT) :]
+    message = report[len(mac.CWT) :]
     assert cose.mac0_open(unhexlify(case["report_key"]), message)[0] == b"gh-1"
     with raises(Refused, "signature"):
         cose.mac0_open(unhexlify(case["device_key"]), message)
 
 
 def test_each_report_has_a_counter_of_its_own():
-    from gatehouse import cbor, cose, status
+    from gatehouse import cbor, cose, mac, status
 
     boot = fake_boot.Boot()
     seen = []
@@ -139,7 +139,7 @@ def test_each_report_has_a_counter_of_its_own():
         report = status.seal(boot, {status.PRIVATE: {}})
         seen.append(cbor.loads(cbor.loads(report).value.value[2])[-70001][16])
     assert seen == [[7, 1], [7, 2], [7, 3]]
-    assert report.startswith(cose.CWT)
+    assert report.startswith(mac.CWT)
 
 
 def test_core_digest_is_the_documented_one():

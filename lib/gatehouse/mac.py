@@ -1,0 +1,66 @@
+"""HMAC and HKDF with SHA-256, and the one form of COSE_Mac0 that this device writes: all that is needed all the time."""
+
+import hashlib
+
+from micropython import const
+
+from gatehouse import cbor
+
+_KID = const(4)  # header label, RFC 9052 section 3.1
+_MAC0 = const(17)  # CBOR tag
+_BLOCK = const(64)  # bytes of a SHA-256 block
+
+CWT = b"\xd8\x3d"  # in front of a COSE message: tag 61, CBOR Web Token (RFC 8392 section 6)
+HMAC_256 = b"\xa1\x01\x05"  # the protected header {alg: HMAC 256/256} (RFC 9053 section 3.1)
+
+
+def mac0(key, kid, payload):
+    """An encoded, tagged COSE_Mac0 with HMAC 256/256 over the attached `payload`."""
+    return cbor.dumps(cbor.Tag(_MAC0, [HMAC_256, {_KID: kid}, payload, tag_of(key, payload)]))
+
+
+def tag_of(key, payload):
+    """The 32-byte tag of a COSE_Mac0 with HMAC 256/256 (RFC 9052 section 6.3)."""
+    return hmac_sha256(key, cbor.dumps(["MAC0", HMAC_256, b"", payload]))
+
+
+def hmac_sha256(key, *parts):
+    """HMAC (RFC 2104) with SHA-256 over `parts` one after the other: 32 bytes."""
+    if len(key) > _BLOCK:
+        key = hashlib.sha256(key).digest()
+    pad = bytearray(_BLOCK)
+    pad[: len(key)] = key
+    for i in range(_BLOCK):
+        pad[i] ^= 0x36
+    inner = hashlib.sha256(pad)
+    for part in parts:
+        inner.update(part)
+    for i in range(_BLOCK):
+        pad[i] ^= 0x36 ^ 0x5C
+    outer = hashlib.sha256(pad)
+    outer.update(inner.digest())
+    return outer.digest()
+
+
+def hkdf(key, info, length=32):
+    """`length` bytes (at most 8160) derived from the secret `key` for the purpose `info`: HKDF (RFC 5869), no salt."""
+    return expand(hmac_sha256(b"", key), info, length)
+
+
+def expand(key, info, length=32):
+    """The second half of HKDF (RFC 5869 section 2.3), for a `key` that is uniformly random already."""
+    out = block = b""
+    while len(out) < length:
+        block = hmac_sha256(key, block, info, bytes([len(out) // 32 + 1]))
+        out += block
+    return out[:length]
+
+
+def equal(a, b):
+    """Whether two byte strings are the same, in a time that tells only their lengths."""
+    if len(a) != len(b):
+        return False
+    difference = 0
+    for i in range(len(a)):
+        difference |= a[i] ^ b[i]
+    return difference == 0

@@ -20,6 +20,7 @@ _PASSING = (
     "admission",
     "policy",
     "journal",
+    "measure",
     "update",
     "tree",
     "unpack",

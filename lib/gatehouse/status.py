@@ -5,7 +5,6 @@ docs/report.cddl is its exact form. Only this module and the application's `repo
 """
 
 import gc
-import hashlib
 import os
 import time
 
@@ -36,7 +35,6 @@ PRIVATE = const(-70001)  # Gatehouse's own map; private use is what lies below -
 _RANDOM = b"\x01"  # the type byte of a random UEID, RFC 9711 section 4.2.1
 _SEMVER = const(16384)  # version schemes, RFC 9393
 _MEASURED_COMPONENT = const(295)  # content format application/measured-component+cbor, RFC 10013
-_SHA256 = const(1)  # IANA named information hash algorithms, which RFC 10013 uses
 
 # Keys of the private map. 32 and up belong to the application.
 _SLOT = const(1)
@@ -59,8 +57,6 @@ HEALTH = const(17)
 _FAILURE = const(18)
 
 _MAX_DETAIL = const(96)  # characters of a free text: a report stays within one TLS record of the link
-_CHUNK = const(512)  # bytes
-_DIRECTORY = const(0x4000)  # the type that os.ilistdir gives a folder
 
 # One report key, counter and measurement for each boot: this module must stay loaded.
 
@@ -81,43 +77,15 @@ def uptime():
     return _uptime_ms // 1000
 
 
-def measure(folder=CORE):
-    """SHA-256 over the files of `folder`, in the order of their names' UTF-8 bytes: CBOR [name, size] and the content.
+def _measure(release=None):
+    """Of a release its measured component, else the digest of the core; the module that does it does not stay."""
+    from gatehouse import measure, memory
 
-    A folder inside counts as [name + "/", 0]; the core has none. None where `folder` is absent: the core is frozen
-    into the firmware image, which is measured as a whole. The digest is what the core says of itself: it shows a
-    mistaken or partial installation, not a core that lies.
-    """
     try:
-        entries = sorted((item[0].encode(), item[1]) for item in os.ilistdir(folder))
-    except OSError:
-        return None
-    hasher = hashlib.sha256()
-    for raw, kind in entries:
-        name = raw.decode()
-        if kind & _DIRECTORY:
-            hasher.update(cbor.dumps([name + "/", 0]))
-        else:
-            hasher.update(cbor.dumps([name, os.stat(folder + "/" + name)[6]]))
-            _hash_file(hasher, folder + "/" + name)
-    return hasher.digest()
-
-
-def _hash_file(hasher, path):
-    buffer = memoryview(bytearray(_CHUNK))
-    with open(path, "rb") as file:
-        while True:
-            count = file.readinto(buffer)
-            if not count:
-                return
-            hasher.update(buffer[:count])
-
-
-def _measured(release):
-    """The measured component (RFC 10013) of the running slot: its digest is the index's, which covers every file."""
-    hasher = hashlib.sha256()
-    _hash_file(hasher, release.root + "/index.cbor")
-    return cbor.dumps({1: [release.name, [release.version, _SEMVER]], 2: [_SHA256, hasher.digest()]})
+        return measure.component(release) if release else measure.folder(CORE)
+    finally:
+        del measure
+        memory.unload("measure")
 
 
 def claims(boot, installer=None, nonce=None):
@@ -146,12 +114,12 @@ def claims(boot, installer=None, nonce=None):
     release = boot.release
     if release:
         if _component is None:
-            _component = _measured(release)
+            _component = _measure(release)
         found[_SWNAME] = release.name
         found[_SWVERSION] = [release.version, _SEMVER]
         found[_MEASUREMENTS] = [[_MEASURED_COMPONENT, _component]]
     if _core is None:
-        _core = measure() or b""
+        _core = _measure() or b""
     found[PRIVATE] = _private(boot, installer, now)
     return found
 

@@ -143,7 +143,7 @@ def test_each_report_has_a_counter_of_its_own():
 
 
 def test_core_digest_is_the_documented_one():
-    from gatehouse import status
+    from gatehouse import measure
 
     case = cases("report")
     os.mkdir("core")
@@ -151,25 +151,25 @@ def test_core_digest_is_the_documented_one():
         with open("core/" + name, "wb") as file:
             file.write(unhexlify(content))
     expected = unhexlify(case["core_digest"])
-    assert status.measure("core") == expected
+    assert measure.folder("core") == expected
     # Whatever is added, renamed or changed shows.
     os.mkdir("core/more")
-    assert status.measure("core") != expected
+    assert measure.folder("core") != expected
     os.rmdir("core/more")
-    assert status.measure("core") == expected
+    assert measure.folder("core") == expected
     os.rename("core/Z.py", "core/Y.py")
-    assert status.measure("core") != expected
+    assert measure.folder("core") != expected
     os.rename("core/Y.py", "core/Z.py")
     with open("core/Z.py", "wb") as file:
         file.write(b"x = 2\n")
-    assert status.measure("core") != expected
+    assert measure.folder("core") != expected
 
 
 def test_frozen_core_has_no_digest():
-    from gatehouse import status
+    from gatehouse import measure, status
 
     fake_boot.slot()
-    assert status.measure("absent") is None
+    assert measure.folder("absent") is None
     assert private(status.claims(fake_boot.Boot()))[13] is None
 
 

@@ -30,14 +30,15 @@ async def fill(pack, root, active, digest, size, progress, buffer=None, platform
     from the file system. The caller verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
-    queue = io.BytesIO(_QUEUE)  # once, and before the heap is used by anything else
     stream = _Stream(pack, 4 + size)
     if not tree.file_matches(root + "/index.cbor", size, digest, buffer):
         await _fetch_index(stream, root, digest, size, buffer, bool(active))
     plan, stream.offsets, done, total = _plan(root, active, buffer, platform)
     stream.plan = plan
     progress(done, total)
-    from gatehouse import body  # not before the plan is made: the heap does not hold both
+    # Neither before the plan is made: the heap does not hold both.
+    queue = io.BytesIO(_QUEUE)
+    from gatehouse import body
 
     with open(root + "/index.cbor", "rb") as file:
         unit = 0

@@ -1,0 +1,98 @@
+"""The application of the releases that tests/powercut cuts the power of: it does the one thing that is due, and says so.
+
+On trial it confirms, once it is online, or restarts at once where its `job` says that it is a bad release. Active it
+gives its sign of health, does its writes to NVS, takes the offer that waits at `offer.suit`, and is idle. The lines that
+begin with "harness:" are for the bench. Nothing here is what a device should do; the core under it is the real one.
+"""
+
+import asyncio
+import time
+
+import job
+import machine
+import network
+
+from gatehouse import Refused, installer
+
+HOLD = 4  # pin: low keeps the device before the restart that an update ends with
+_LOOK_MS = 2
+_ATTEMPTS = 50  # at an offer, while it fails for want of the network
+_MAX_OFFER = 8192  # bytes, of the largest envelope
+
+
+def run(boot):
+    """What the core calls."""
+    release = boot.release
+    told = "%s %s %s config=%d trust=%d" % (boot.mode, release.slot, release.version, release.config, boot.trust.version)
+    print("harness: up", told)
+    if boot.mode == "trial" and job.BAD:
+        boot.restart()
+    if boot.mode == "active":
+        boot.healthy()
+        _write(boot.store)
+    station = network.WLAN(network.STA_IF)
+    station.active(True)
+    station.connect("powercut", "")
+    if not station.isconnected():
+        print("harness: waits", told)
+        while not station.isconnected():
+            _pause(boot)
+    if boot.mode == "trial":
+        boot.confirm()
+    for _ in range(_ATTEMPTS):
+        if not asyncio.run(_update(boot)):
+            break
+        _pause(boot)
+    print("harness: idle")
+    while True:
+        _pause(boot)
+
+
+def _pause(boot):
+    boot.feed()
+    time.sleep_ms(_LOOK_MS)
+
+
+def _write(store):
+    """Count in NVS up to job.WRITES, with a blob that tells the count too and is written before it."""
+    for number in range(store.number("count") + 1, job.WRITES + 1):
+        store.put("blob", bytes([number]) * (64 + number * 7 % 400))
+        store.put_number("count", number)
+
+
+async def _update(boot):
+    """Take the offer, if there is one; true when it should be tried again."""
+    try:
+        data = await _offer(boot.config.base)
+    except Refused as error:
+        print("harness: offer:", error)
+        return error.detail != "status 404"
+    taker = installer.Installer(boot)
+    if await taker.offer(data):
+        if machine.Pin(HOLD, machine.Pin.IN).value():
+            boot.restart()
+        print("harness: holds")
+        while True:
+            _pause(boot)
+    if taker.refused:
+        print("harness: refused", taker.refused["reason"], taker.refused["detail"])
+    return taker.state["state"] == "failed"
+
+
+async def _offer(base):
+    """The envelope that waits on the server. Refused where there is none, or no server."""
+    from gatehouse import source
+
+    server = source.open_source("offer.suit", base)
+    buffer = memoryview(bytearray(_MAX_OFFER))
+    size = 0
+    try:
+        await server.open(0)
+        while size < _MAX_OFFER:
+            count = await server.readinto(buffer[size:])
+            if not count:
+                break
+            size += count
+    finally:
+        await server.close()
+    return bytes(buffer[:size])

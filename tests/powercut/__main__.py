@@ -25,20 +25,25 @@ ROOT = Path(__file__).resolve().parents[2]
 KEEP = ROOT / "failed" / "powercut"
 WAY = 97  # of the first cuts, one in so many is cut again on the whole way to the target,
 STRIDE = 29  # at each so manieth operation: primes, so that no rhythm of the file system is in step with them
+_BOOT = 17  # operations of a boot, about: where a sample has its second cuts
 _SHOWN = 8
+_COUNTED = ("tried", "second", "online", "survived", "lost", "stuck", "uncut", "boots")
 
 
 @click.command()
 @click.option("--phase", "names", multiple=True, type=click.Choice(list(phases.ALL)), help="Repeatable. Default: all.")
-@click.option("--from", "first", type=click.IntRange(1), default=1, metavar="N", help="First operation to cut.")
+@click.option("--from", "first", type=int, default=1, metavar="N", help="First operation to cut; -9: ninth to last.")
 @click.option("--to", "last", type=click.IntRange(1), metavar="N", help="Last operation to cut.")
 @click.option("--step", type=click.IntRange(1), default=1, metavar="N", help="Cut at every N-th operation only.")
-@click.option("--sample", type=click.IntRange(1), metavar="N", help="So many cuts, chosen by the seed, of all these.")
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="So many of a phase, by the seed.")
 @click.option("--second", is_flag=True, help="Cut again: the boot after each cut, and a sample of the whole way.")
+@click.option("--second-step", type=click.IntRange(1), metavar="N", help="Of every N-th. Default: the phase's own.")
 @click.option("--second-at", type=click.IntRange(1), metavar="N", help="Cut again at just this operation of that boot.")
 @click.option("--way-at", type=click.IntRange(1), metavar="N", help="Likewise, of the way to the target.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, metavar="N", help="Default: all cores.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of all that is random.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of all that is random."
+)
 @click.option("--world", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Keys, releases and images of")
 @click.option("--keep", type=click.Path(path_type=Path), default=KEEP, metavar="DIR", help="Where failing images go.")
 @ui.json_option
@@ -49,6 +54,7 @@ def main(
     step: int,
     sample: int | None,
     second: bool,
+    second_step: int | None,
     second_at: int | None,
     way_at: int | None,
     jobs: int,
@@ -71,10 +77,13 @@ def main(
         place, made = _open(stack, folder, chosen)
         stack.enter_context(made.served())
         counts = _count(made, chosen, seed)
-        tasks = _tasks(counts, range(first, (last or sys.maxsize) + 1, step), second, second_at, way_at)
+        wanted = {name: _wanted(count, first, last, step) for name, count in counts.items()}
         if sample:
-            tasks = random.Random(seed).sample(tasks, min(sample, len(tasks)))  # noqa: S311
-        shutil.rmtree(keep, ignore_errors=True) if keep != place.parent else None
+            tasks = _sample(wanted, sample, second, seed)
+        else:
+            tasks = _tasks(wanted, seed, second, second_step, second_at, way_at)
+        if not place.is_relative_to(keep):
+            shutil.rmtree(keep, ignore_errors=True)  # of an earlier run
         tallies = {name: sweep.Tally(name) for name in chosen}
         with ui.bar("cuts", len(tasks)) as step_bar:
 
@@ -131,17 +140,40 @@ def _count(made: world.World, chosen: list[str], seed: int) -> dict[str, int]:
     return counts
 
 
+def _wanted(count: int, first: int, last: int | None, step: int) -> range:
+    """The operations of a phase of `count` that are to be cut."""
+    return range(max(1, first if first > 0 else count + 1 + first), min(count, last or count) + 1, step)
+
+
+def _sample(wanted: dict[str, range], size: int, second: bool, seed: int) -> list[sweep.Task]:
+    """Some of the first cuts, each with one second cut when `second`."""
+    chance = random.Random(seed)
+    found = []
+    for name, numbers in wanted.items():
+        for first in chance.sample(numbers, min(size, len(numbers))):
+            found.append(sweep.Task(name, first))
+            if second:
+                found.append(sweep.Task(name, first, way=chance.randrange(2), only=chance.randrange(1, _BOOT)))
+    return found
+
+
 def _tasks(
-    counts: dict[str, int], wanted: range, second: bool, second_at: int | None, way_at: int | None
+    wanted: dict[str, range],
+    seed: int,
+    second: bool,
+    second_step: int | None,
+    second_at: int | None,
+    way_at: int | None,
 ) -> list[sweep.Task]:
     found = []
-    for name, count in counts.items():
-        for first in range(wanted.start, min(wanted.stop, count + 1), wanted.step):
+    for name, numbers in wanted.items():
+        apart = second_step or phases.ALL[name].second_step
+        for first in numbers:
             if second_at or way_at:
                 found.append(sweep.Task(name, first, way=int(bool(way_at)), only=second_at or way_at or 0))
             else:
-                way = STRIDE if second and (first % WAY == 1 or count < WAY) else 0
-                found.append(sweep.Task(name, first, second, way))
+                way = STRIDE if second and (first % WAY == seed % WAY or len(numbers) < WAY) else 0
+                found.append(sweep.Task(name, first, second and first % apart == seed % apart, way))
     return found
 
 
@@ -178,8 +210,7 @@ def _tell(
             "seed": seed,
             "seconds": round(seconds, 1),
             "phases": {
-                name: {"operations": counts[name]}
-                | {key: getattr(tally, key) for key in ("tried", "second", "survived", "lost", "stuck", "uncut", "boots")}
+                name: {"operations": counts[name]} | {key: getattr(tally, key) for key in _COUNTED}
                 for name, tally in tallies.items()
             },
             "failures": [vars(failure) | {"again": _again(failure, place, seed)} for failure in failures],

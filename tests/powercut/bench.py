@@ -42,6 +42,12 @@ class Seen:
         root = f"/slots/{name}/"
         return {path[len(root) :]: data for path, data in self.files.items() if path.startswith(root)}
 
+    def content(self) -> object:
+        """All that it holds but counters: a device goes on from equal contents in the same way."""
+        files = {path: data for path, data in self.files.items() if path != RECORD}
+        record = {key: value for key, value in (self.record or {}).items() if key != "quiet"}
+        return files, record, {key: value for key, value in self.nvs.items() if key != "boots"}, self.otadata
+
     def version(self, world: World, name: str) -> str | None:
         """The release that a slot holds, complete and with nothing else in it; None when there is none such."""
         found = self.slot(name)

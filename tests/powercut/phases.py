@@ -39,6 +39,7 @@ class Phase:
     online: ClassVar[bool] = True  # whether it needs the network
     pins: ClassVar[dict[int, bool]] = {}  # while the phase runs; afterwards all are high
     second: ClassVar[int] = 64  # of the boot after a cut so many operations are cut again; a boot has about 16
+    second_step: ClassVar[int] = 1  # so manieth first cuts have second cuts: more where a boot has little to recover
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         """The flash image where it starts; also puts on the server what the device is to find there."""
@@ -86,6 +87,7 @@ class Install(Phase):
     target, slot = NEW, "b"
     until = HOLDS
     pins: ClassVar = {HOLD: False}
+    second_step = 3
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         world.offer(self.name, NEW)

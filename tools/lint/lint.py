@@ -16,7 +16,15 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DEVICE = ("boot.py", "main.py", "lib", "firmware")
 HOST = ("tools", "mutants", "bench")
-TESTS = ("tests/conftest.py", "tests/plugin", "tests/cases", "tests/servers", "tests/host", "tests/system")
+TESTS = (
+    "tests/conftest.py",
+    "tests/plugin",
+    "tests/cases",
+    "tests/servers",
+    "tests/host",
+    "tests/powercut",
+    "tests/system",
+)
 # In a test, None in the wrong place is a red test already.
 TESTS_MYPY = ("--no-strict-optional", "--disable-error-code", "var-annotated")
 ARCHITECTURES = ("xtensawin", "rv32imc")  # ESP32, S2, S3; C3, C6, H2

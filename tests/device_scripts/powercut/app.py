@@ -1,8 +1,9 @@
-"""The application of the releases that tests/powercut cuts the power of: it does the one thing that is due, and says so.
+"""The application of the releases that tests/powercut cuts the power of: it does the one thing that is due.
 
 On trial it confirms, once it is online, or restarts at once where its `job` says that it is a bad release. Active it
-gives its sign of health, does its writes to NVS, takes the offer that waits at `offer.suit`, and is idle. The lines that
-begin with "harness:" are for the bench. Nothing here is what a device should do; the core under it is the real one.
+gives its sign of health, does its writes to NVS, takes the offer that waits at `offer.suit`, and is idle. The lines
+that begin with "harness:" are for the bench. Nothing here is what a device should do; the core under it is the real
+one.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ _MAX_OFFER = 8192  # bytes, of the largest envelope
 def run(boot):
     """What the core calls."""
     release = boot.release
-    told = "%s %s %s config=%d trust=%d" % (boot.mode, release.slot, release.version, release.config, boot.trust.version)
-    print("harness: up", told)
+    told = (boot.mode, release.slot, release.version, release.config, boot.trust.version)
+    print("harness: up", *told)
     if boot.mode == "trial" and job.BAD:
         boot.restart()
     if boot.mode == "active":
@@ -34,7 +35,7 @@ def run(boot):
     station.active(True)
     station.connect("powercut", "")
     if not station.isconnected():
-        print("harness: waits", told)
+        print("harness: waits", *told)
         while not station.isconnected():
             _pause(boot)
     if boot.mode == "trial":

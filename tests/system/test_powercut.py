@@ -1,0 +1,80 @@
+"""A sample of `make powercut`, another one in each session, and proof that it does report a device that is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "mutants"))
+
+import run as mutants  # noqa: E402 `make mutants`, for its copy of the tree
+
+
+def powercut(folder: Path, *options: object, tree: Path = ROOT) -> tuple[int, dict, str]:
+    """(exit code, result, talk) of `python -m tests.powercut` in a checkout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.powercut", "--json", "--keep", str(folder / "kept"), *map(str, options)],
+        env=os.environ | {"PYTHONPATH": f"{tree / 'tools'}{os.pathsep}{tree}"},
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def test_sample_of_all_phases_survives(tmp_path: Path, seed: int) -> None:
+    code, told, talk = powercut(tmp_path, "--sample", 5, "--second", "--seed", seed)
+    assert code == 0, (told.get("failures"), talk[-3000:])
+    for name, counts in told["phases"].items():
+        assert counts["tried"] >= 5 and counts["survived"] == counts["tried"], name
+
+
+BROKEN = {
+    "record-removed-before-the-rename": (
+        "record.py",
+        ("    os.rename(new, path)\n", "    if load(path):\n        os.remove(path)\n    os.rename(new, path)\n"),
+        ("--phase", "health", "--to", 9),
+        "lost",
+    ),
+    "switch-before-the-manifest": (
+        "installer.py",
+        (
+            'record.save(root + "/manifest.suit", data)\n        boot.start_trial(slot, manifest)',
+            'boot.start_trial(slot, manifest)\n        record.save(root + "/manifest.suit", data)',
+        ),
+        ("--phase", "install", "--from", -12),
+        "stuck",
+    ),
+    "floors-of-nvs-are-not-mended": (
+        "choose.py",
+        ('boot.store.put("floors", cbor.dumps(boot.record.floors))', "pass"),
+        ("--phase", "trial", "--from", -6),
+        "stuck",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_core_without_a_step_of_durability_is_reported(tmp_path: Path, name: str) -> None:
+    file, (find, replace), options, verdict = BROKEN[name]
+    tree = tmp_path / "tree"
+    mutants.copy_tree(ROOT, tree)
+    path = tree / "lib" / "gatehouse" / file
+    text = path.read_text()
+    assert text.count(find) == 1
+    path.write_text(text.replace(find, replace))
+    code, told, talk = powercut(tmp_path, *options, tree=tree)
+    assert code == 1, talk[-3000:]
+    counts = next(iter(told["phases"].values()))
+    assert counts[verdict] > 0, told
+    failure = next(item for item in told["failures"] if item["verdict"] == verdict)
+    assert "--world" in failure["again"] and Path(failure["image"]).stat().st_size == 0x400000

@@ -69,8 +69,8 @@ class Reader:
             seen.nvs = read_nvs(image[spans["nvs"]]).get(flash.NAMESPACE, {})
             seen.files = _files(image[spans["vfs"]], only)
             seen.record = bootrecord.parse(seen.files.get(RECORD, b""))
-        except (GatehouseError, LittleFSError, ValueError) as error:
-            seen.damage = str(error)
+        except (GatehouseError, LittleFSError, OSError, ValueError) as error:
+            seen.damage = str(error) or type(error).__name__
         return seen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,20 @@ RECORD = "/state/boot.cbor"
 _MARK = "harness: "
 _GEOMETRY: dict[str, Any] = {"read_size": 1024, "prog_size": 1024, "cache_size": 1024, "lookahead_size": 32}
 _TIMEOUT_S = 60  # of one run; it takes under one second on an idle machine
-_MAX_BOOTS = 8  # from power-on to rest: three tries, the roll back, an update and its trial are six
+_MAX_BOOTS = 10  # from power-on to rest: five tries of a firmware, the roll back, an update and its trial are eight
+
+
+@dataclass(frozen=True)
+class State:
+    """What runs: the application's version, the generations of configuration and trust anchors, the OTA partition."""
+
+    version: str
+    config: int = 1
+    trust: int = 1
+    partition: str = "ota_0"
+
+    def __str__(self) -> str:
+        return f"{self.version} config {self.config} trust {self.trust} on {self.partition}"
 
 
 @dataclass
@@ -35,6 +48,7 @@ class Seen:
     nvs: dict[str, Value]
     record: dict[str, Any] | None
     otadata: flash.OtaEntry | None
+    apps: dict[str, bytes] = field(default_factory=dict)  # the OTA partitions by label
     damage: str = ""
 
     def slot(self, name: str) -> dict[str, bytes]:
@@ -65,6 +79,7 @@ class Reader:
         """All of an image; of the file system only the file `only`, where that is named."""
         spans = self._spans
         seen = Seen({}, {}, None, flash.parse_otadata(image[spans["otadata"]]))
+        seen.apps = {name: image[span] for name, span in spans.items() if name.startswith("ota_")}
         try:
             seen.nvs = read_nvs(image[spans["nvs"]]).get(flash.NAMESPACE, {})
             seen.files = _files(image[spans["vfs"]], only)
@@ -105,10 +120,13 @@ class Run:
         return " | ".join(self.lines[-3:])
 
     @property
-    def running(self) -> tuple[str, str, str] | None:
-        """(mode, slot, version) that the application told last."""
+    def running(self) -> tuple[str, str, State] | None:
+        """(mode, slot, what runs) as the application told it last."""
         told = [line.split() for line in self.lines if line.startswith((_MARK + "up", _MARK + "waits"))]
-        return (told[-1][2], told[-1][3], told[-1][4]) if told else None
+        if not told:
+            return None
+        mode, slot, version, config, trust, partition = told[-1][2:]
+        return mode, slot, State(version, int(config), int(trust), partition)
 
 
 class Bench:
@@ -176,8 +194,9 @@ class Bench:
 def _ended(board: Board, until: str) -> str:
     """The word for how the run has ended, "" while it has not."""
     for line in board.lines:
-        if line.startswith(_MARK + until):
-            return until
+        for end in (until, IDLE):  # nothing comes after that
+            if line.startswith(_MARK + end):
+                return end
         if line.startswith("gatehouse: recovery"):
             return "recovery"
     last = board.events[-1].kind if board.events else ""

@@ -9,35 +9,42 @@ from typing import ClassVar
 
 import cbor2
 
-from .bench import HOLDS, IDLE, WAITS, Bench, Seen
+from .bench import HOLDS, IDLE, WAITS, Bench, Run, Seen, State
 from .world import World
 
-OLD, NEW, BAD, WRITER = "1.0.0", "1.1.0", "1.2.0", "1.0.1"
+OLD, NEW, BAD, WRITER = "1.0.0", "1.1.0", "1.2.0", "1.0.1"  # releases of the application alone,
+BOTH, BAD_BOTH = "1.3.0", "1.4.0"  # and with a firmware
 WRITES = 60  # rounds of the NVS phase: its four pages are filled and moved more than once
-HOLD = 4  # the pin that keeps a device before the restart that an update ends with
+# Pins of the harness's application.
+HOLD, LAST_GOOD, FACTORY = 4, 5, 6
+BAD_SENSOR_S = 77  # a configuration with it does not work
 
 ALL: dict[str, Phase] = {}
 
 
 def make_releases(world: World) -> None:
-    """The releases that the phases use; the sequence number grows with each."""
+    """What the phases offer; the sequence number grows with each."""
     world.make_release(OLD)
     world.make_release(WRITER, writes=WRITES)
     world.make_release(NEW)
     world.make_release(BAD, bad=True)
+    world.make_release(BOTH, firmware=True)
+    world.make_release(BAD_BOTH, firmware=True, bad=True)
+    world.make_trust("trust", keep=world.release(OLD).digest)
 
 
 class Phase:
-    """One phase. `versions` may run after a cut; `target` must run in the end, from the slot `slot`."""
+    """One phase. One of `states` must run after a cut, and `target` in the end, from the slot `slot`."""
 
     name: ClassVar[str]
     about: ClassVar[str]
-    versions: ClassVar[tuple[str, ...]]
-    target: ClassVar[str]
-    slot: ClassVar[str]
+    states: ClassVar[tuple[State, ...]] = (State(OLD),)
+    target: ClassVar[State] = State(OLD)
+    slot: ClassVar[str] = "a"
     until: ClassVar[str] = IDLE  # the application's line at which the phase is over
     online: ClassVar[bool] = True  # whether it needs the network
-    pins: ClassVar[dict[int, bool]] = {}  # while the phase runs; afterwards all are high
+    pins: ClassVar[dict[int, bool]] = {}  # while the phase runs, and
+    later: ClassVar[dict[int, bool]] = {}  # after the cut: {pin: level}, all others are high
     second: ClassVar[int] = 64  # of the boot after a cut so many operations are cut again; a boot has about 16
     second_step: ClassVar[int] = 1  # so manieth first cuts have second cuts: more where a boot has little to recover
 
@@ -60,14 +67,27 @@ def phase(made: type[Phase]) -> type[Phase]:
     return made
 
 
-def held(world: World, bench: Bench, name: str, offered: str) -> bytes:
-    """The image of a device that has installed `offered` over OLD and waits for its restart."""
-    bench.load(world.provision(name, OLD))
-    world.offer(name, offered)
-    run = bench.run(HOLDS, online=True, pins={HOLD: False})
-    bench.power_off()
-    assert run.end == HOLDS, (run.end, run.lines)
-    return bench.image()
+def held(world: World, bench: Bench, name: str, *offered: str) -> bytes:
+    """The image of a device that has installed the last of `offered` over OLD and waits for its restart.
+
+    Those before it are confirmed, one after the other.
+    """
+    image = world.provision(name, OLD)
+    for number, offer in enumerate(offered, 1):
+        bench.load(image)
+        world.offer(name, offer)
+        if number < len(offered):
+            done(bench.run(IDLE, online=True), IDLE)
+        else:
+            done(bench.run(HOLDS, online=True, pins={HOLD: False}), HOLDS)
+        bench.power_off()
+        image = bench.image()
+    return image
+
+
+def done(run: Run, end: str) -> None:
+    """Assert that a run ended so."""
+    assert run.end == end, (run.end, run.detail, run.lines)
 
 
 def floors(seen: Seen) -> str:
@@ -83,8 +103,8 @@ def floors(seen: Seen) -> str:
 class Install(Phase):
     name = "install"
     about = "download, install and switch to trial"
-    versions = (OLD, NEW)
-    target, slot = NEW, "b"
+    states = (State(OLD), State(NEW))
+    target, slot = State(NEW), "b"
     until = HOLDS
     pins: ClassVar = {HOLD: False}
     second_step = 3
@@ -101,8 +121,8 @@ class Install(Phase):
 class Trial(Phase):
     name = "trial"
     about = "boot of the trial, confirm"
-    versions = (OLD, NEW)
-    target, slot = NEW, "b"
+    states = (State(OLD), State(NEW))
+    target, slot = State(NEW), "b"
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         image = held(world, bench, self.name, NEW)
@@ -112,7 +132,7 @@ class Trial(Phase):
     def check(self, world: World, seen: Seen) -> str:
         assert seen.record
         new, old = world.release(NEW), world.release(OLD)
-        if seen.record["floors"][1] != {"app": [new.sequence, new.digest]}:
+        if seen.record["floors"][1]["app"] != [new.sequence, new.digest]:
             return "the install floor has not moved"
         if seen.record["floors"][2] != {"app": old.sequence} or seen.record["floors"][3] != new.digest:
             return "the boot floor or the confirmed digest is wrong"
@@ -123,8 +143,6 @@ class Trial(Phase):
 class RollBack(Phase):
     name = "rollback"
     about = "a bad release uses up its tries, roll back"
-    versions = (OLD,)
-    target, slot = OLD, "a"
     until = WAITS
     online = False
 
@@ -142,8 +160,6 @@ class RollBack(Phase):
 class Health(Phase):
     name = "health"
     about = "an ordinary boot and its sign of health"
-    versions = (OLD,)
-    target, slot = OLD, "a"
     until = WAITS
     online = False
 
@@ -159,8 +175,8 @@ class Health(Phase):
 class NvsWrites(Phase):
     name = "nvs"
     about = "writes to NVS, through full pages"
-    versions = (WRITER,)
-    target, slot = WRITER, "a"
+    states = (State(WRITER),)
+    target = State(WRITER)
     until = WAITS
     online = False
     second = 24  # the rest of that boot is this phase once more
@@ -178,3 +194,167 @@ class NvsWrites(Phase):
 
     def check(self, world: World, seen: Seen) -> str:
         return self.check_cut(world, seen) or ("" if seen.nvs.get("count") == WRITES else "the writes are not done")
+
+
+class Config(Phase):
+    """What the phases of configurations share."""
+
+    def configs(self, world: World, bench: Bench) -> None:
+        """Sign the configurations of this phase: -1 and -2 are good, -bad does not work."""
+        for offset, name in enumerate(("1", "2", "bad")):
+            sensor = BAD_SENSOR_S if name == "bad" else 60 + offset
+            world.make_config(f"{self.name}-{name}", self.name, sensor_seconds=sensor)
+
+    def check(self, world: World, seen: Seen) -> str:
+        assert seen.record
+        if "config" not in seen.record["floors"][1]:
+            return "no floor of the configuration"
+        return floors(seen)
+
+
+@phase
+class ConfigInstall(Config):
+    name = "config"
+    about = "a configuration: install, trial, confirm"
+    states = (State(OLD), State(OLD, 2))
+    target = State(OLD, 2)
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        self.configs(world, bench)
+        world.offer(self.name, f"{self.name}-1")
+        return world.provision(self.name, OLD)
+
+    def check(self, world: World, seen: Seen) -> str:
+        if seen.files.get("/state/config-2.suit") != world.envelope(f"{self.name}-1"):
+            return "configuration 2 is not the one that was offered"
+        return super().check(world, seen)
+
+
+@phase
+class ConfigRollBack(Config):
+    name = "config-rollback"
+    about = "a configuration that does not work, roll back to the last good one"
+    states = (State(OLD, 2),)
+    target = State(OLD, 2)
+    until = WAITS
+    online = False
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        self.configs(world, bench)
+        return held(world, bench, self.name, f"{self.name}-1", f"{self.name}-bad")
+
+    def check(self, world: World, seen: Seen) -> str:
+        assert seen.record
+        if seen.record["outcome"][0] != "rolled-back" or len(seen.record["floors"][4]) != 1:
+            return "the bad configuration is not remembered"
+        return super().check(world, seen)
+
+
+@phase
+class Restore(Config):
+    name = "restore"
+    about = "the last good configuration comes back by command"
+    states = (State(OLD, 3), State(OLD, 2))
+    target = State(OLD, 2)
+    pins: ClassVar = {LAST_GOOD: False}
+    later: ClassVar = {LAST_GOOD: False}
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        self.configs(world, bench)
+        bench.load(held(world, bench, self.name, f"{self.name}-1", f"{self.name}-2"))
+        done(bench.run(IDLE, online=True), IDLE)
+        bench.power_off()
+        world.offer(self.name)
+        return bench.image()
+
+
+@phase
+class RestoreFactory(Config):
+    name = "restore-factory"
+    about = "the factory's configuration comes back by command"
+    states = (State(OLD, 2), State(OLD))
+    pins: ClassVar = {FACTORY: False}
+    later: ClassVar = {FACTORY: False}
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        self.configs(world, bench)
+        bench.load(held(world, bench, self.name, f"{self.name}-1"))
+        done(bench.run(IDLE, online=True), IDLE)
+        bench.power_off()
+        world.offer(self.name)
+        return bench.image()
+
+
+@phase
+class Rotation(Phase):
+    name = "trust"
+    about = "trust anchors with a new root and a new release key"
+    states = (State(OLD), State(OLD, 1, 2))
+    target = State(OLD, 1, 2)
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        world.offer(self.name, "trust")
+        return world.provision(self.name, OLD)
+
+    def check(self, world: World, seen: Seen) -> str:
+        assert seen.record
+        if seen.files.get("/state/trust.suit") != world.envelope("trust"):
+            return "the trust anchors are not those that were offered"
+        if seen.nvs.get("root") != world.root_digest("trust"):
+            return "NVS does not pin the new root alone"
+        return floors(seen) or ("" if seen.record["floors"][1]["trust"][0] == 2 else "the floor has not moved")
+
+
+class Firmware(Phase):
+    """What the phases of firmware share: one manifest that brings an image and an application."""
+
+    states: ClassVar[tuple[State, ...]] = (State(OLD), State(BOTH, partition="ota_1"))
+    target, slot = State(BOTH, partition="ota_1"), "b"
+    otadata: ClassVar[tuple[tuple[str, str] | None, ...]] = (("ota_1", "valid"),)  # what it may say in the end
+
+    def check(self, world: World, seen: Seen) -> str:
+        assert seen.record
+        if seen.record["active"][3] != self.target.partition:
+            return f"the record names partition {seen.record['active'][3]}"
+        told = seen.otadata and (f"ota_{seen.otadata.slot}", seen.otadata.state)
+        if told not in self.otadata:
+            return f"otadata: {told}"
+        return floors(seen)
+
+
+@phase
+class FirmwareInstall(Firmware):
+    name = "firmware"
+    about = "firmware and application: download, install and switch to trial"
+    until = HOLDS
+    pins: ClassVar = {HOLD: False}
+    second_step = 3
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        world.offer(self.name, BOTH)
+        return world.provision(self.name, OLD)
+
+
+@phase
+class FirmwareTrial(Firmware):
+    name = "firmware-trial"
+    about = "boot of a firmware's trial, confirm"
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        image = held(world, bench, self.name, BOTH)
+        world.offer(self.name)
+        return image
+
+
+@phase
+class FirmwareRollBack(Firmware):
+    name = "firmware-rollback"
+    about = "firmware whose application is bad: both go back"
+    states = (State(OLD),)
+    target, slot = State(OLD), "a"
+    otadata = (("ota_1", "aborted"), ("ota_0", "valid"))
+    until = WAITS
+    online = False
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        return held(world, bench, self.name, BAD_BOTH)

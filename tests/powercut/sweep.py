@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,8 +18,8 @@ from .world import World
 SURVIVED, LOST, STUCK, UNCUT = "survived", "lost", "stuck", "uncut"
 _KEPT = 8  # failing cases whose flash images are kept
 # NVS values that change in a device's life; all others must stay what the factory wrote.
-_CHANGING = ("floors", "boots", "count", "blob")
-_STATE = ("boot.cbor", "boot.new", "trust.suit", "config-1.suit")
+_CHANGING = ("floors", "boots", "root", "count", "blob")
+_STATE = re.compile(r"/state/(boot|trust|config-\d)\.(cbor|suit|new)")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Case:
         self.start = world.start(phase.name)
         self._reader = Reader(self.start)
         self._first = self._reader.read(self.start)
+        self._known = {*self._first.files.values(), *world.envelopes().values()}
 
     def damaged(self, seen: Seen) -> str:
         """What is wrong that no phase may touch: core, state files, identity."""
@@ -91,8 +93,10 @@ class Case:
             if path.startswith("/slots/"):
                 continue
             if path.startswith("/state/"):
-                if path[7:] not in _STATE:
+                if not _STATE.fullmatch(path):
                     return f"extraneous {path}"
+                if path.endswith(".suit") and seen.files.get(path) not in self._known:
+                    return f"{path} is nothing that was signed"
             elif seen.files.get(path) != self._first.files.get(path):
                 return f"{path} is not what it was"
         for key, value in self._first.nvs.items():
@@ -110,14 +114,16 @@ class Case:
         told = run.running
         if not told:
             return f"nothing runs: {run.end}"
-        mode, slot, version = told
-        if version not in self.phase.versions:
-            return f"runs {version}"
-        if seen.version(self.world, slot) != version:
-            return f"slot {slot} is not exactly {version}"
+        mode, slot, state = told
+        if state not in self.phase.states:
+            return f"runs {state}"
+        if seen.version(self.world, slot) != state.version:
+            return f"slot {slot} is not exactly {state.version}"
+        if state.partition != "ota_0" and not seen.apps[state.partition].startswith(self.world.firmware):
+            return f"partition {state.partition} is not exactly the firmware"
         named = (seen.record or {}).get(field or mode)
-        if not named or named[0] != slot or named[1] != self.world.release(version).digest:
-            return f"the record does not name what runs: {mode} {slot} {version}"
+        if not named or named[0] != slot or named[1] != self.world.release(state.version).digest:
+            return f"the record does not name what runs: {mode} {slot} {state}"
         return self.damaged(seen)
 
     def cut(self, image: bytes) -> str:
@@ -143,8 +149,10 @@ class Case:
         if wrong or run.running is None or seen.record is None:
             return wrong or "no record"
         if run.running[1:] != (self.phase.slot, self.phase.target):
-            return f"ends with {' '.join(run.running)}"
-        if seen.record["trial"] or seen.record["active"][1] != self.world.release(self.phase.target).digest:
+            return f"ends with {run.running[1]} {run.running[2]}"
+        active, target = seen.record["active"], self.phase.target
+        wanted = [self.phase.slot, self.world.release(target.version).digest, target.config]
+        if seen.record["trial"] or seen.record["update"] or [*active[:2], active[4]] != wanted:
             return "the record is not at the target"
         return self.phase.check(self.world, seen)
 
@@ -165,7 +173,7 @@ class Worker:
             run = self._phase(bench, case, None)
             if run.end != case.phase.until:
                 return run.operations, f"{run.end} {run.detail} {run.lines}"
-            again = bench.run(IDLE, online=True)
+            again = bench.run(IDLE, online=True, pins=case.phase.later)
             bench.power_off()
             return run.operations, case.target(again, bench.image())
 
@@ -196,7 +204,7 @@ class Worker:
 
     def _second(self, bench: Bench, case: Case, task: Task, tally: Tally, cut: bytes, second: int, way: bool) -> None:
         bench.load(cut)
-        run = bench.run(IDLE if way else WAITS, online=way, cut_at=second)
+        run = bench.run(IDLE if way else WAITS, online=way, cut_at=second, pins=case.phase.later)
         if run.end == CUT:
             tally.second += 1
             self._recover(bench, case, tally, task, second, way)
@@ -212,7 +220,7 @@ class Worker:
             self._fail(bench, case, tally, task, second, way, verdict, why)
 
         wrong = case.cut(bench.image())
-        run = bench.run(WAITS, online=False)
+        run = bench.run(WAITS, online=False, pins=case.phase.later)
         broken, content = case.offline(run, bench.image())
         wrong = wrong or broken
         if wrong:

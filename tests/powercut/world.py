@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatehouse_tools import build, ca, identity, pack, product, releases, suit
+from gatehouse_tools import build, ca, cbor, core, identity, keys, pack, product, releases, suit
 from gatehouse_tools.errors import GatehouseError
+from gatehouse_tools.image import flash
 from gatehouse_tools.serve import StaticServer
 
 APPLICATION = Path(__file__).resolve().parents[1] / "device_scripts" / "powercut"
@@ -28,6 +29,8 @@ _LARGE = 70_000  # bytes of its one file over 64 KiB
 _SHARED = 6  # of the files are the same in every release, so that an update copies them
 _TEXTS = 4  # of the files deflate
 _NAME = "powercut"
+_FIRMWARE = "powercut-firmware"
+_IMAGE = 80_000  # bytes of the firmware's image: more than one block of 64 KiB
 _THRESHOLD = 65536  # bytes between collections; needs HEAP of bench.py
 
 
@@ -51,6 +54,7 @@ class World:
         told = json.loads((folder / "world.json").read_text())
         self.host, self.port = told["host"], told["port"]
         self.clock = float(told["clock"])  # what a device's clock shows after power-on
+        self.firmware = flash.stand_in_app(_FIRMWARE, _IMAGE)
         self._releases: dict[str, Release] = {}
 
     @property
@@ -75,10 +79,13 @@ class World:
 
     def releases(self) -> list[Release]:
         """Every release, oldest first."""
-        return [self.release(item["version"]) for item in self.product.releases()]
+        return [self.release(item["version"]) for item in self.product.releases() if item["version"]]
 
-    def make_release(self, version: str, *, bad: bool = False, writes: int = 0) -> Release:
-        """Build and sign a release of the harness's application: `bad` crashes on trial, `writes` is a job for NVS."""
+    def make_release(self, version: str, *, bad: bool = False, writes: int = 0, firmware: bool = False) -> Release:
+        """Build and sign a release of the harness's application.
+
+        bad: it crashes on trial; writes: its job for NVS; firmware: an image comes with it in one manifest.
+        """
         source = self.folder / "source" / version
         shutil.copytree(APPLICATION, source)
         (source / "job.py").write_text(f"BAD = {bad}\nWRITES = {writes}\n")
@@ -89,26 +96,83 @@ class World:
         made = build.build(source, _NAME, version)
         assert len(made.index.entries) == FILES
         assert sum(entry.size for entry in made.index.entries) == SIZE
-        build.release(self.product, made, version)
+        (self.product.dist / f"{_NAME}-{version}.pack").write_bytes(made.pack)
+        components = [
+            suit.Component("app", made.index.digest, len(made.index.data), f"{_NAME}-{version}.pack", version=version)
+        ]
+        if firmware:
+            index, data = pack.build_firmware(self.firmware, _NAME, version, core.version())
+            (self.product.dist / f"{_FIRMWARE}-{version}.pack").write_bytes(data)
+            components.insert(
+                0, suit.Component("firmware", index.digest, len(index.data), f"{_FIRMWARE}-{version}.pack")
+            )
+        self._sign(f"{_NAME}-{version}", components, "release", version=version)
         return self.release(version)
 
+    def make_config(self, name: str, phase: str, sensor_seconds: int) -> None:
+        """Sign a configuration for the devices of a phase."""
+        self._sign(name, [suit.Component("config", payload=self._config(phase, sensor_seconds).payload())], "operator")
+
+    def make_trust(self, name: str, keep: bytes) -> None:
+        """Sign trust anchors of version 2 with a new root and a new release key; `keep`: the release that stays."""
+        new = {role: keys.generate() for role in ("root", "release")}
+        held = {**self.product.public_keys(), **{role: signer.key for role, signer in new.items()}}
+        rows = [
+            {1: held[role].kid, 2: held[role].alg, 3: held[role].public, 4: [number]}
+            for role, number in identity.ROLES.items()
+        ]
+        authority = ca.der(ca.load_certificate(self.product.ca / "ca.pem"))
+        payload = cbor.dumps({1: identity.TRUST_VERSION + 1, 2: rows, 4: [keep], 5: [authority]})
+        self._sign(name, [suit.Component("trust", payload=payload)], "root", new["root"])
+        (self.product.dist / f"{name}.root").write_bytes(hashlib.sha256(held["root"].public).digest())
+
+    def root_digest(self, name: str) -> bytes:
+        """What NVS pins once these trust anchors are in force."""
+        return (self.product.dist / f"{name}.root").read_bytes()
+
+    def envelope(self, name: str) -> bytes:
+        """The envelope of a configuration or of trust anchors."""
+        return (self.product.dist / f"{name}.suit").read_bytes()
+
+    def envelopes(self) -> dict[str, bytes]:
+        """All that was signed here, by the name of its file."""
+        return {path.stem: path.read_bytes() for path in self.product.dist.glob("*.suit")}
+
+    def _sign(
+        self, name: str, components: list[suit.Component], role: str, *others: keys.Signer, version: str = ""
+    ) -> None:
+        item = self.product
+        sequence = build.next_sequence(item, int(time.time()))
+        kind = item.class_id(item.board()).bytes
+        signers = [item.signer(role), *others]
+        data = suit.build_envelope(sequence, components, item.vendor_id.bytes, kind, signers)
+        item.record_release({"version": version, "sequence": sequence, "board": item.boards[0], "file": f"{name}.suit"})
+        (item.dist / f"{name}.suit").write_bytes(data)
+
     def offer(self, phase: str, *envelopes: str) -> None:
-        """Put the offer of a release, or of several, where the devices of a phase look for it; none takes it away."""
+        """Put an offer (a version, or another envelope's name) where a phase's devices look; none takes it away."""
         folder = self.folder / "served" / phase
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "offer.suit").unlink(missing_ok=True)
         for name in envelopes:
-            shutil.copyfile(self.product.dist / f"{_NAME}-{name}.suit", folder / "offer.suit")
-            shutil.copyfile(self.product.dist / f"{_NAME}-{name}.pack", folder / f"{_NAME}-{name}.pack")
+            path = self.product.dist / f"{_NAME}-{name}.suit"
+            shutil.copyfile(path if path.exists() else self.product.dist / f"{name}.suit", folder / "offer.suit")
+            for data in self.product.dist.glob("*.pack"):
+                if not (folder / data.name).exists():
+                    (folder / data.name).hardlink_to(data)  # the server follows no link out of its folder
 
     def provision(self, phase: str, version: str) -> bytes:
         """The flash image of a new device with a release, whose packs come from the folder of this phase."""
         board = self.product.board()
         release = releases.load(self.product, board, self.product.dist / f"{_NAME}-{version}.suit")
-        config = identity.Config(base_url=f"http://{self.host}:{self.port}/{phase}/", watchdog_ms=30000)
+        config = self._config(phase, 60)
         joined = identity.Credentials(*identity.SIMULATED_WIFI)
         made = identity.provision(self.product, board, release, config, joined, f"pc-{phase}")
         return (made.folder / "flash.bin").read_bytes()
+
+    def _config(self, phase: str, sensor_seconds: int) -> identity.Config:
+        base = f"http://{self.host}:{self.port}/{phase}/"
+        return identity.Config(base_url=base, watchdog_ms=30000, sensor_seconds=sensor_seconds)
 
     @contextmanager
     def served(self) -> Iterator[StaticServer]:
@@ -137,7 +201,7 @@ def quicken() -> bool:
 
     It is the one difference to the real core: it halves the time of a boot, and no flash operation depends on it.
     """
-    path = build.core.source("lib", "gatehouse", "memory.py")
+    path = core.source("lib", "gatehouse", "memory.py")
     text = path.read_text()
     quick = re.sub(r"^_THRESHOLD = const\(\d+\)", f"_THRESHOLD = const({_THRESHOLD})", text, flags=re.MULTILINE)
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,13 +9,18 @@ one.
 import asyncio
 import time
 
+import esp32
 import job
 import machine
 import network
 
 from gatehouse import Refused, installer
 
-HOLD = 4  # pin: low keeps the device before the restart that an update ends with
+# Pins, each high until the bench pulls it down.
+HOLD = 4  # low keeps the device before the restart that an update ends with
+LAST_GOOD = 5  # low has it go back from configuration 3 to the one before,
+FACTORY = 6  # and from any to the factory's
+BAD_SENSOR_S = 77  # sign of a configuration that does not work
 _LOOK_MS = 2
 _ATTEMPTS = 50  # at an offer, while it fails for want of the network
 _MAX_OFFER = 8192  # bytes, of the largest envelope
@@ -24,13 +29,15 @@ _MAX_OFFER = 8192  # bytes, of the largest envelope
 def run(boot):
     """What the core calls."""
     release = boot.release
-    told = (boot.mode, release.slot, release.version, release.config, boot.trust.version)
+    partition = esp32.Partition(esp32.Partition.RUNNING).info()[4]
+    told = (boot.mode, release.slot, release.version, boot.generation, boot.trust.version, partition)
     print("harness: up", *told)
-    if boot.mode == "trial" and job.BAD:
+    if boot.mode == "trial" and (job.BAD or boot.config.sensor_s == BAD_SENSOR_S):
         boot.restart()
     if boot.mode == "active":
         boot.healthy()
         _write(boot.store)
+        _restore(boot)
     station = network.WLAN(network.STA_IF)
     station.active(True)
     station.connect("powercut", "")
@@ -61,6 +68,20 @@ def _write(store):
         store.put_number("count", number)
 
 
+def _restore(boot):
+    """Do what the pins command. Each is followed but once: then the generation is another."""
+    if boot.generation == 3 and _low(LAST_GOOD):
+        boot.restore()
+        boot.restart()
+    if boot.generation != 1 and _low(FACTORY):
+        boot.restore(True)
+        boot.restart()
+
+
+def _low(pin):
+    return not machine.Pin(pin, machine.Pin.IN).value()
+
+
 async def _update(boot):
     """Take the offer, if there is one; true when it should be tried again."""
     try:
@@ -70,7 +91,7 @@ async def _update(boot):
         return error.detail != "status 404"
     taker = installer.Installer(boot)
     if await taker.offer(data):
-        if machine.Pin(HOLD, machine.Pin.IN).value():
+        if not _low(HOLD):
             boot.restart()
         print("harness: holds")
         while True:

@@ -57,8 +57,8 @@ class Seen:
         return {path[len(root) :]: data for path, data in self.files.items() if path.startswith(root)}
 
     def content(self) -> object:
-        """All that it holds but counters: a device goes on from equal contents in the same way."""
-        files = {path: data for path, data in self.files.items() if path != RECORD}
+        """All that it holds but counters and the journal: a device goes on from equal contents in the same way."""
+        files = {path: data for path, data in self.files.items() if path != RECORD and "/journal-" not in path}
         record = {key: value for key, value in (self.record or {}).items() if key != "quiet"}
         return files, record, {key: value for key, value in self.nvs.items() if key != "boots"}, self.otadata
 

@@ -5,18 +5,24 @@ A new phase is one class with the decorator: `prepare()` makes the flash image, 
 
 from __future__ import annotations
 
-from typing import ClassVar
+import hashlib
+import hmac
+from typing import Any, ClassVar
 
 import cbor2
+
+from gatehouse_tools.cose import hkdf
 
 from .bench import HOLDS, IDLE, WAITS, Bench, Run, Seen, State
 from .world import World
 
-OLD, NEW, BAD, WRITER = "1.0.0", "1.1.0", "1.2.0", "1.0.1"  # releases of the application alone,
+OLD, NEW, BAD, WRITER, LOGGER = "1.0.0", "1.1.0", "1.2.0", "1.0.1", "1.0.2"  # releases of the application alone,
 BOTH, BAD_BOTH = "1.3.0", "1.4.0"  # and with a firmware
 WRITES = 60  # rounds of the NVS phase: its four pages are filled and moved more than once
+EVENTS = 96  # of the journal phase: it begins with two thirds of them, and its ring of four segments wraps in the rest
 # Pins of the harness's application.
-HOLD, LAST_GOOD, FACTORY = 4, 5, 6
+HOLD, LAST_GOOD, FACTORY, MORE = 4, 5, 6, 7
+JOURNAL_HEADER, JOURNAL_TAG = 20, 16  # bytes, as lib/gatehouse/journal.py has them
 BAD_SENSOR_S = 77  # a configuration with it does not work
 
 ALL: dict[str, Phase] = {}
@@ -26,6 +32,7 @@ def make_releases(world: World) -> None:
     """What the phases offer; the sequence number grows with each."""
     world.make_release(OLD)
     world.make_release(WRITER, writes=WRITES)
+    world.make_release(LOGGER, events=EVENTS)
     world.make_release(NEW)
     world.make_release(BAD, bad=True)
     world.make_release(BOTH, firmware=True)
@@ -88,6 +95,34 @@ def held(world: World, bench: Bench, name: str, *offered: str) -> bytes:
 def done(run: Run, end: str) -> None:
     """Assert that a run ended so."""
     assert run.end == end, (run.end, run.detail, run.lines)
+
+
+def journal(seen: Seen) -> tuple[str, list[list[Any]]]:
+    """What is wrong with the chain of the journal ("" for nothing), and its events, oldest first."""
+    secret = seen.nvs["device_key"]
+    assert isinstance(secret, bytes)
+    key = hkdf(secret, cbor2.dumps(["gatehouse/1", "journal", "", "", seen.nvs.get("epoch", 0)]))
+    segments = {int(path.rpartition("-")[2]): data for path, data in seen.files.items() if "/journal-" in path}
+    events: list[list[Any]] = []
+    number = tag = None
+    for name, data in sorted(segments.items()):
+        if len(data) < JOURNAL_HEADER:
+            if name != max(segments):
+                return f"segment {name} has no header", events
+            continue
+        if number is not None and data[:JOURNAL_HEADER] != number.to_bytes(4, "big") + tag:
+            return f"segment {name} does not continue the chain", events
+        number, tag, at = int.from_bytes(data[:4], "big"), data[4:JOURNAL_HEADER], JOURNAL_HEADER
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 2], "big")
+            entry, told = data[at + 2 : at + 2 + size], data[at + 2 + size : at + 2 + size + JOURNAL_TAG]
+            tag = hmac.digest(key, tag + entry, hashlib.sha256)[:JOURNAL_TAG]
+            number += 1
+            if told != tag or cbor2.loads(entry)[0] != number:
+                return f"segment {name} breaks at byte {at}, entry {number}", events
+            events.append(cbor2.loads(entry))
+            at += 2 + size + JOURNAL_TAG
+    return "", events
 
 
 def floors(seen: Seen) -> str:
@@ -194,6 +229,34 @@ class NvsWrites(Phase):
 
     def check(self, world: World, seen: Seen) -> str:
         return self.check_cut(world, seen) or ("" if seen.nvs.get("count") == WRITES else "the writes are not done")
+
+
+@phase
+class Journal(Phase):
+    name = "journal"
+    about = "appends to the journal, through a wrap of its ring"
+    states = (State(LOGGER),)
+    target = State(LOGGER)
+    until = WAITS
+    online = False
+    pins: ClassVar = {MORE: False}
+    later: ClassVar = {MORE: False}
+    second = 24  # as for NVS
+    second_step = 3
+
+    def prepare(self, world: World, bench: Bench) -> bytes:
+        world.offer(self.name)
+        bench.load(world.provision(self.name, LOGGER))
+        done(bench.run(WAITS, online=False), WAITS)
+        bench.power_off()
+        return bench.image()
+
+    def check(self, world: World, seen: Seen) -> str:
+        wrong, events = journal(seen)
+        told = [event[4] for event in events if event[3] == "harness"]
+        if not wrong and told != list(range(told[0], EVENTS + 1)):
+            wrong = f"the journal has the harness's events {told}"
+        return wrong
 
 
 class Config(Phase):

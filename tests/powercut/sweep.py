@@ -12,14 +12,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from .bench import CUT, IDLE, RECORD, WAITS, Bench, Reader, Run, Seen
-from .phases import ALL, Phase
+from .phases import ALL, Phase, journal
 from .world import World
 
 SURVIVED, LOST, STUCK, UNCUT = "survived", "lost", "stuck", "uncut"
 _KEPT = 8  # failing cases whose flash images are kept
 # NVS values that change in a device's life; all others must stay what the factory wrote.
 _CHANGING = ("floors", "boots", "root", "count", "blob")
-_STATE = re.compile(r"/state/(boot|trust|config-\d)\.(cbor|suit|new)")
+_STATE = re.compile(r"/state/((boot|trust|offer|config-\d)\.(cbor|suit|new)|journal-\d+)")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,9 @@ class Case:
         for key, value in self._first.nvs.items():
             if key not in _CHANGING and seen.nvs.get(key) != value:
                 return f"NVS {key} is not what it was"
+        wrong, _ = journal(seen)
+        if wrong:
+            return f"journal: {wrong}"
         boots, before = seen.nvs.get("boots", 0), self._first.nvs.get("boots", 0)
         assert isinstance(boots, int) and isinstance(before, int)
         return "the boot count went back" if boots < before else ""

@@ -81,14 +81,17 @@ class World:
         """Every release, oldest first."""
         return [self.release(item["version"]) for item in self.product.releases() if item["version"]]
 
-    def make_release(self, version: str, *, bad: bool = False, writes: int = 0, firmware: bool = False) -> Release:
+    def make_release(
+        self, version: str, *, bad: bool = False, writes: int = 0, events: int = 0, firmware: bool = False
+    ) -> Release:
         """Build and sign a release of the harness's application.
 
-        bad: it crashes on trial; writes: its job for NVS; firmware: an image comes with it in one manifest.
+        bad: it crashes on trial; writes, events: its jobs for NVS and journal; firmware: an image comes with it in one
+        manifest.
         """
         source = self.folder / "source" / version
         shutil.copytree(APPLICATION, source)
-        (source / "job.py").write_text(f"BAD = {bad}\nWRITES = {writes}\n")
+        (source / "job.py").write_text(f"BAD = {bad}\nWRITES = {writes}\nEVENTS = {events}\n")
         compiled = {f"{path.stem}.mpy": build.compile_file(path, path.name) for path in source.glob("*.py")}
         for path, data in _data(version, sum(map(len, compiled.values())), len(compiled)).items():
             (source / path).parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from gatehouse import Refused, installer
 HOLD = 4  # low keeps the device before the restart that an update ends with
 LAST_GOOD = 5  # low has it go back from configuration 3 to the one before,
 FACTORY = 6  # and from any to the factory's
+MORE = 7  # low makes the journal grow to job.EVENTS of the harness's own, high to two thirds of them
 BAD_SENSOR_S = 77  # sign of a configuration that does not work
 _LOOK_MS = 2
 _ATTEMPTS = 50  # at an offer, while it fails for want of the network
@@ -37,6 +38,7 @@ def run(boot):
     if boot.mode == "active":
         boot.healthy()
         _write(boot.store)
+        _log(boot)
         _restore(boot)
     station = network.WLAN(network.STA_IF)
     station.active(True)
@@ -66,6 +68,23 @@ def _write(store):
     for number in range(store.number("count") + 1, job.WRITES + 1):
         store.put("blob", bytes([number]) * (64 + number * 7 % 400))
         store.put_number("count", number)
+
+
+def _log(boot):
+    """Append numbered events to the journal, until there are as many as the job says."""
+    if not job.EVENTS:
+        return
+    from gatehouse import cbor, journal
+
+    last = 0
+    for segment in journal.segments():
+        for entry, _, _ in journal.entries(segment):
+            item = cbor.loads(entry)
+            if item[3] == "harness":
+                last = item[4]
+    for number in range(last + 1, (job.EVENTS if _low(MORE) else job.EVENTS * 2 // 3) + 1):
+        journal.append(boot, "harness", number, bytes(160))
+        boot.feed()
 
 
 def _restore(boot):

@@ -13,7 +13,7 @@ SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench mutants lock clean distclean
+.PHONY: help demo test lint bench mutants powercut lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ bench: ## what the design aims at, measured
 mutants: ## take out one defence after the other; every one must turn a test red
 	$(SETUP) test
 	@$(BIN)/python mutants/run.py $(ARGS) $(NAME)
+
+powercut: ## cut the power at every flash operation of a device's life, and again while it recovers
+	$(SETUP) test
+	@$(BIN)/python -m tests.powercut --second $(ARGS)
 
 lock: ## newest versions of all packages into tools/setup/lock (needs uv and the network)
 	@tools/setup/lock.sh

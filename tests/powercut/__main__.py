@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import shlex
 import shutil
 import sys
@@ -83,7 +84,7 @@ def main(
         else:
             tasks = _tasks(wanted, seed, second, second_step, second_at, way_at)
         if not place.is_relative_to(keep):
-            shutil.rmtree(keep, ignore_errors=True)  # of an earlier run
+            _forget(keep)
         tallies = {name: sweep.Tally(name) for name in chosen}
         with ui.bar("cuts", len(tasks)) as step_bar:
 
@@ -96,9 +97,20 @@ def main(
         if failures and not place.is_relative_to(keep):
             shutil.copytree(place, keep / "world", dirs_exist_ok=True)
             place = keep / "world"
-    _tell(tallies, counts, failures, place, seed, time.monotonic() - started)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the workers, which have ended, and of their devices
+    times = (time.monotonic() - started, used.ru_utime + used.ru_stime)
+    _tell(tallies, counts, failures, place, seed, times)
     if failures:
         sys.exit(1)
+
+
+def _forget(keep: Path) -> None:
+    """Remove what an earlier run kept, and nothing else."""
+    for name in phases.ALL:
+        for path in keep.glob(f"{name}-*.bin"):
+            path.unlink()
+    if world.is_world(keep / "world"):
+        shutil.rmtree(keep / "world")
 
 
 def _open(stack: contextlib.ExitStack, folder: Path | None, chosen: list[str]) -> tuple[Path, world.World]:
@@ -183,7 +195,7 @@ def _tell(
     failures: list[sweep.Failure],
     place: Path,
     seed: int,
-    seconds: float,
+    times: tuple[float, float],
 ) -> None:
     table = Table(box=None, pad_edge=False)
     for title in ("phase", "operations", "cuts", "second cuts", "survived", "lost", "stuck", "most boots", ""):
@@ -193,7 +205,9 @@ def _tell(
         total.add(tally)
         table.add_row(*_row(name, counts[name], tally), phases.ALL[name].about)
     if len(tallies) > 1:
-        table.add_row(*_row("all", sum(counts.values()), total), f"{seconds:.0f} s", style="bold")
+        table.add_row(
+            *_row("all", sum(counts.values()), total), f"{times[0]:.0f} s, {times[1]:.0f} s of processors", style="bold"
+        )
     if not ui.json_mode():
         ui.out().print(table)
         for failure in failures[:_SHOWN]:
@@ -208,7 +222,8 @@ def _tell(
         {
             "ok": not failures,
             "seed": seed,
-            "seconds": round(seconds, 1),
+            "seconds": round(times[0], 1),
+            "processor_seconds": round(times[1], 1),
             "phases": {
                 name: {"operations": counts[name]} | {key: getattr(tally, key) for key in _COUNTED}
                 for name, tally in tallies.items()

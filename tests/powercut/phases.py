@@ -53,7 +53,7 @@ class Phase:
     pins: ClassVar[dict[int, bool]] = {}  # while the phase runs, and
     later: ClassVar[dict[int, bool]] = {}  # after the cut: {pin: level}, all others are high
     second: ClassVar[int] = 64  # of the boot after a cut so many operations are cut again; a boot has about 16
-    second_step: ClassVar[int] = 1  # so manieth first cuts have second cuts: more where a boot has little to recover
+    second_step: ClassVar[int] = 1  # so manieth first cuts have second cuts, all where there are few
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         """The flash image where it starts; also puts on the server what the device is to find there."""
@@ -142,7 +142,7 @@ class Install(Phase):
     target, slot = State(NEW), "b"
     until = HOLDS
     pins: ClassVar = {HOLD: False}
-    second_step = 3
+    second_step = 16
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         world.offer(self.name, NEW)
@@ -215,6 +215,7 @@ class NvsWrites(Phase):
     until = WAITS
     online = False
     second = 24  # the rest of that boot is this phase once more
+    second_step = 24
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         return world.provision(self.name, WRITER)
@@ -242,7 +243,7 @@ class Journal(Phase):
     pins: ClassVar = {MORE: False}
     later: ClassVar = {MORE: False}
     second = 24  # as for NVS
-    second_step = 3
+    second_step = 16
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         world.offer(self.name)
@@ -296,7 +297,7 @@ class ConfigInstall(Config):
 @phase
 class ConfigRollBack(Config):
     name = "config-rollback"
-    about = "a configuration that does not work, roll back to the last good one"
+    about = "a configuration that does not work, roll back"
     states = (State(OLD, 2),)
     target = State(OLD, 2)
     until = WAITS
@@ -391,7 +392,7 @@ class FirmwareInstall(Firmware):
     about = "firmware and application: download, install and switch to trial"
     until = HOLDS
     pins: ClassVar = {HOLD: False}
-    second_step = 3
+    second_step = 16
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         world.offer(self.name, BOTH)

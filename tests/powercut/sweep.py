@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +18,7 @@ from .phases import ALL, Phase, journal
 from .world import World
 
 SURVIVED, LOST, STUCK, UNCUT = "survived", "lost", "stuck", "uncut"
+_PR_SET_PDEATHSIG = 1
 _KEPT = 8  # failing cases whose flash images are kept
 # NVS values that change in a device's life; all others must stay what the factory wrote.
 _CHANGING = ("floors", "boots", "root", "count", "blob")
@@ -289,6 +292,7 @@ _folder: tempfile.TemporaryDirectory[str]
 
 def _begin(world: Path, keep: Path | None, seed: str) -> None:
     global _worker, _folder
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # nothing is left running when the parent is killed
     _folder = scratch()
     _worker = Worker(World(world), Path(_folder.name), keep, seed)
 

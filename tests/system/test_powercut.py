@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "mutants"))
+from mutants import run as mutants  # for its copy of the tree
 
-import run as mutants  # noqa: E402 `make mutants`, for its copy of the tree
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def powercut(folder: Path, *options: object, tree: Path = ROOT) -> tuple[int, dict, str]:

@@ -172,6 +172,11 @@ def _on_active_partition(boot):
         if image.boot_label() != partition:
             try:
                 image.switch(partition)
+                if boot.cause == machine.PWRON_RESET:
+                    # The bootloader went back because of a power cut: this boot, which runs no release, says nothing
+                    # about its health. After any other reset it does, or an image that crashes would be tried for ever.
+                    boot.record.quiet -= 1
+                    boot.record.save()
                 machine.reset()
             except OSError as error:
                 print("gatehouse: partition", partition, error)

@@ -269,3 +269,51 @@ def test_cut_at_each_operation_of_a_roll_back():
         assert boot.mode != "recovery", (cut, boot.failure)
         version(case, boot)
     assert cut > 5
+
+
+def test_two_power_cuts_right_after_a_confirmation_do_not_lead_to_recovery():
+    case, boot = start()
+    assert offer(case, boot, NAME).due
+    saved = chip.snapshot()
+    first = 0
+    while True:
+        first += 3  # `make powercut` takes every one
+        chip.restore(saved)
+        boot = device.boot(chip.HARD)
+        assert boot.mode == "trial"
+        if not cut_off(boot.confirm, first):
+            break
+        state = chip.snapshot()
+        second = 0
+        while True:
+            second += 1
+            chip.restore(state)
+            if not cut_off(lambda: booted(chip.PWRON), second):
+                break
+            boot = booted(chip.PWRON)
+            assert boot.mode != "recovery", (first, second, boot.failure)
+            assert version(case, boot) == "new"
+    assert first > 5
+
+
+def test_confirmed_image_that_crashes_before_the_core_runs_ends_in_recovery():
+    case, boot = start()
+    boot = take(case, boot, NAME)
+
+    def gone():
+        raise chip.PowerCut
+
+    from gatehouse import image
+
+    image.keep = gone  # the power goes between the record and otadata
+    try:
+        boot.confirm()
+    except chip.PowerCut:
+        pass
+    modes = []
+    for cause in (chip.PWRON, chip.WATCHDOG, chip.WATCHDOG, chip.WATCHDOG, chip.WATCHDOG):
+        try:
+            modes.append(device.boot(cause).mode)  # on the old partition, since the bootloader went back
+        except chip.Reset:
+            chip.start(chip.HARD)  # the new image, which crashes at once
+    assert modes and set(modes) == {"recovery"}, modes

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatehouse_tools import build, ca, cbor, core, identity, keys, pack, product, releases, suit
+from gatehouse_tools import build, ca, cbor, core, identity, keys, pack, product, releases, suit, trust_store
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.image import flash
 from gatehouse_tools.serve import StaticServer
@@ -122,12 +122,12 @@ class World:
         held = {**self.product.public_keys(), **{role: signer.key for role, signer in new.items()}}
         rows = [
             {1: held[role].kid, 2: held[role].alg, 3: held[role].public, 4: [number]}
-            for role, number in identity.ROLES.items()
+            for role, number in trust_store.ROLES.items()
         ]
         authority = ca.der(ca.load_certificate(self.product.ca / "ca.pem"))
-        payload = cbor.dumps({1: identity.TRUST_VERSION + 1, 2: rows, 4: [keep], 5: [authority]})
+        payload = cbor.dumps({1: 2, 2: rows, 4: [keep], 5: [authority]})
         self._sign(name, [suit.Component("trust", payload=payload)], "root", new["root"])
-        (self.product.dist / f"{name}.root").write_bytes(hashlib.sha256(held["root"].public).digest())
+        (self.product.dist / f"{name}.root").write_bytes(trust_store.root_digest([held["root"].public]))
 
     def root_digest(self, name: str) -> bytes:
         """What NVS pins once these trust anchors are in force."""

@@ -75,16 +75,16 @@ class Index:
             raise Refused("format", "index is not a map of six")
         fields = []
         for key in range(1, 6):
-            if self._item() != key:
+            if self._head() != (0, key):  # the encoded key: 1.0 and true are equal to 1, too
                 raise Refused("format", "index field %d" % key)
             fields.append(self._item())
-        if fields[0] != 1 or not isinstance(fields[4], int):
+        if fields[0] != 1 or type(fields[0]) is not int or type(fields[4]) is not int:
             raise Refused("format", "index version")
         for field in fields[1:4]:
             if not isinstance(field, str) or len(field) > 32:
                 raise Refused("format", "index name or version")
         self.name, self.version, self.core, self.mpy = fields[1:5]
-        if self._item() != 6:
+        if self._head() != (0, 6):
             raise Refused("format", "index field 6")
         major, self.count = self._head()
         if major != 4 or not 0 < self.count <= MAX_FILES:

@@ -51,6 +51,20 @@ def test_fields_are_one_to_six():
         read(index(_7=1))
 
 
+def test_fields_are_integers():
+    honest = index()
+    for number, text in ((1, b"\xf9\x3c\x00"), (1, b"\xf5"), (5, b"\xf9\x45\x00"), (6, b"\xf9\x46\x00")):
+        at = {1: 1, 5: len(honest) - 44, 6: len(honest) - 42}[number]
+        assert honest[at] == number
+        with raises(Refused, "format"):
+            read(honest[:at] + text + honest[at + 1 :])
+    for value in (True, 1.0):
+        with raises(Refused, "format"):
+            read(index(_1=value))
+    with raises(Refused, "format"):
+        read(index(_5=6.0))
+
+
 def test_entries_have_one_form():
     read(index([ENTRY]))
     for bad in (

@@ -11,14 +11,11 @@ verifies once.
 import json
 import pathlib
 import subprocess
-import sys
 import tempfile
 
+from plugin import interpreter
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from plugin import interpreter  # noqa: E402
-
 MODULE = ROOT / "lib" / "gatehouse" / "es256.py"
 NAIVE = ROOT / "bench" / "naive_es256.py"
 

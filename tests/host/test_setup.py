@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup"
-MODULES = ("environment", "packages", "mosquitto", "stubs", "umqtt_sdist")
+MODULES = ("environment", "packages", "mosquitto", "stubs", "umqtt_sdist", "peer_sdist")
 
 
 def program(path, text="exit 0"):
@@ -358,6 +358,19 @@ def test_umqtt_member_that_is_no_module(clone, monkeypatch, tmp_path, member):
     with pytest.raises(clone.umqtt_sdist.FetchError):
         clone.umqtt_sdist.fetch(tmp_path / "umqtt", [archive])
     assert not (tmp_path / "umqtt").exists()
+
+
+def test_peer_is_the_offered_file_with_the_pinned_hash(clone, monkeypatch, tmp_path):
+    good = sdist(("micropython_ota-2.1.0/micropython_ota.py", b"good", tarfile.REGTYPE))
+    monkeypatch.setattr(clone.peer_sdist, "SHA256", hashlib.sha256(good).hexdigest())
+    target = tmp_path / "peer"
+    with pytest.raises(clone.umqtt_sdist.FetchError, match="with the pinned SHA-256"):
+        clone.peer_sdist.fetch(target, [good + b"\0"])
+    assert not target.exists()
+    clone.peer_sdist.fetch(target, [good])
+    assert (target / "micropython_ota.py").read_bytes() == b"good" and clone.peer_sdist.ready(target)
+    (target / "micropython_ota.py").write_bytes(b"changed")
+    assert not clone.peer_sdist.ready(target)
 
 
 def test_pip_configuration_decides_where_umqtt_comes_from(clone):

@@ -1,4 +1,4 @@
-"""Make the project's virtual environment and have what it needs installed: `environment.py demo|test|lint`.
+"""Make the project's virtual environment and have what it needs installed: `environment.py demo|test|lint|bench`.
 
 This file runs under whatever `python3` the machine has, so it keeps to syntax that old Pythons can parse: that is
 what lets it say "too old" in one line. The rest (packages.py) runs inside the environment.
@@ -128,7 +128,7 @@ def make():
 
 
 def main(wanted):
-    """Bring the environment up to date for "demo", "test" or "lint"; the exit code for make."""
+    """Bring the environment up to date for "demo", "test", "lint" or "bench"; the exit code for make."""
     started = time.time()
     try:
         if not os.access(ROOT, os.W_OK):

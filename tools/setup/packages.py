@@ -1,4 +1,4 @@
-"""Install what the environment lacks: `packages.py demo|test|lint`, run by the environment's own Python.
+"""Install what the environment lacks: `packages.py demo|test|lint|bench`, run by the environment's own Python.
 
 Each step has a stamp, the SHA-256 of all that it depends on; a step whose stamp still holds is not looked at again.
 So a second run asks no network and takes a fraction of a second.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mosquitto
+import peer_sdist
 import stubs
 import umqtt_sdist
 from environment import GET_MICROPYTHON, ROOT, VENV, SetupError, micropython_on_path, say
@@ -87,6 +88,14 @@ def fetch_umqtt() -> None:
         raise SetupError(str(error)) from error
 
 
+def fetch_peer() -> None:
+    """micropython-ota into build/peer, outside git."""
+    try:
+        peer_sdist.fetch(BUILD / "peer")
+    except umqtt_sdist.FetchError as error:
+        raise SetupError(str(error)) from error
+
+
 def install_typings() -> None:
     """The ESP32 stubs into build/typings: in the environment their `requests` would hide the real one."""
     shutil.rmtree(BUILD / "typings", ignore_errors=True)
@@ -115,6 +124,11 @@ BASE = (
 PYTEST = locked("test", "installing pytest", "pytest")
 STEPS = {
     "demo": BASE,
+    "bench": (
+        *BASE,
+        PYTEST,  # it is measured with cases of the tests
+        Step("peer", "fetching micropython-ota", (), lambda: peer_sdist.ready(BUILD / "peer"), fetch_peer),
+    ),
     "test": (
         *BASE,
         PYTEST,

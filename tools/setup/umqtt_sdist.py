@@ -59,8 +59,8 @@ def sources(config: dict[str, list[str]], default_index: str) -> tuple[list[str]
     return [*config.get("index-url", [default_index]), *config.get("extra-index-url", [])], links
 
 
-def candidates(config: dict[str, list[str]]) -> Iterable[bytes]:
-    """The bytes of each file that the user's package indexes offer under this name and version.
+def candidates(config: dict[str, list[str]], name: str = NAME, version: str = VERSION) -> Iterable[bytes]:
+    """The bytes of each file that the user's package indexes offer under a name and version.
 
     Raises FetchError when an index cannot be reached.
     """
@@ -82,29 +82,42 @@ def candidates(config: dict[str, list[str]]) -> Iterable[bytes]:
     # A finder without sources knows the default index, so no host needs a name here.
     indexes, links = sources(config, PackageFinder(session=client).sources[0]["url"])
     finder = PackageFinder(
-        client, index_urls=indexes, find_links=links, trusted_hosts=trusted, no_binary=[NAME], ignore_compatibility=True
+        client, index_urls=indexes, find_links=links, trusted_hosts=trusted, no_binary=[name], ignore_compatibility=True
     )
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            for package in finder.find_matches(f"{NAME}=={VERSION}"):
+            for package in finder.find_matches(f"{name}=={version}"):
                 yield finder.download(package.link, scratch).read_bytes()
         except (httpx2.HTTPError, UnpackError, OSError) as error:
-            raise FetchError(f"{NAME} {VERSION} cannot be downloaded: {str(error).splitlines()[0]}") from error
+            raise FetchError(f"{name} {version} cannot be downloaded: {str(error).splitlines()[0]}") from error
 
 
-def module_of(archive: bytes) -> bytes:
-    """simple.py out of the sdist. Only this one member is read and nothing is extracted, so no path in it counts.
+def pinned(offered: Iterable[bytes], name: str, version: str, sha256: str) -> bytes:
+    """The first offered file that has the pinned SHA-256. Raises FetchError where none has."""
+    seen: list[str] = []
+    for data in offered:
+        seen.append(hashlib.sha256(data).hexdigest())
+        if seen[-1] == sha256:
+            return data
+    what = ", ".join(seen) or "nothing, or none is in reach"
+    raise FetchError(f"no package index offers {name} {version} with the pinned SHA-256 (offered: {what})")
+
+
+def module_of(archive: bytes, path: str = MEMBER) -> bytes:
+    """simple.py, or the module at another path, out of the sdist.
+
+    Only this one member is read and nothing is extracted, so no path in it counts.
 
     Raises FetchError when the member is missing, no regular file, or too long.
     """
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         try:
-            member = tar.getmember(MEMBER)
+            member = tar.getmember(path)
         except KeyError:
-            raise FetchError(f"the sdist holds no {MEMBER}") from None
+            raise FetchError(f"the sdist holds no {path}") from None
         file = tar.extractfile(member) if member.isreg() and member.size <= MAX_MODULE else None
         if file is None:
-            raise FetchError(f"{MEMBER} in the sdist is no plain file of at most {MAX_MODULE} bytes")
+            raise FetchError(f"{path} in the sdist is no plain file of at most {MAX_MODULE} bytes")
         return file.read()
 
 
@@ -122,15 +135,8 @@ def fetch(target: Path, offered: Iterable[bytes] | None = None) -> None:
 
     `offered` is by default what the user's package indexes have. Raises FetchError; then nothing is written.
     """
-    seen: list[str] = []
-    for data in candidates(pip_config()) if offered is None else offered:
-        seen.append(hashlib.sha256(data).hexdigest())
-        if seen[-1] == SHA256:
-            break
-    else:
-        what = ", ".join(seen) or "nothing, or none is in reach"
-        raise FetchError(f"no package index offers {NAME} {VERSION} with the pinned SHA-256 (offered: {what})")
-    module = module_of(data)
+    found = candidates(pip_config()) if offered is None else offered
+    module = module_of(pinned(found, NAME, VERSION, SHA256))
     (target / "umqtt").mkdir(parents=True, exist_ok=True)
     (target / "umqtt" / "simple.py").write_bytes(module)
     (target / "stamp").write_text(f"{SHA256} {hashlib.sha256(module).hexdigest()}\n")

@@ -4,7 +4,6 @@
 PYTHON ?= python3
 ARGS ?=
 NAME ?=
-BENCHES ?= es256
 BIN := .venv/bin
 SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON): apt-get install python3 python3-venv" >&2; exit 1; }; \
 	$(PYTHON) tools/setup/environment.py
@@ -13,7 +12,7 @@ SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench mutants powercut lock clean distclean
+.PHONY: help demo test lint bench fuzz mutants powercut lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,8 +30,12 @@ lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both ch
 	@$(BIN)/python tools/lint/lint.py
 
 bench: ## what the design aims at, measured
-	$(SETUP) demo
-	@for name in $(BENCHES); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
+	$(SETUP) bench
+	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: ## 200,000 mutants of envelopes, indexes and packs inside MicroPython
+	$(SETUP) test
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 mutants: ## take out one defence after the other; every one must turn a test red
 	$(SETUP) test
@@ -48,7 +51,7 @@ lock: ## newest versions of all packages into tools/setup/lock (needs uv and the
 clean: ## remove what was built; keep what was downloaded
 	@rm -rf dist demo failed .pytest_cache .ruff_cache .mypy_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name umqtt ! -name typings -exec rm -rf {} +
+	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name umqtt ! -name peer ! -name typings -exec rm -rf {} +
 
 distclean: clean ## remove the environment and the downloads too
 	@rm -rf .venv build tools/*.egg-info

@@ -17,18 +17,13 @@ ROOT = HERE.parents[1]
 DEVICE = ("boot.py", "main.py", "lib", "firmware")
 HOST = ("tools", "mutants", "bench")
 TESTS = (
-    "tests/conftest.py",
-    "tests/plugin",
-    "tests/cases",
-    "tests/servers",
-    "tests/host",
-    "tests/powercut",
-    "tests/system",
+    *("tests/conftest.py", "tests/plugin", "tests/cases", "tests/servers"),
+    *("tests/host", "tests/fuzz", "tests/powercut", "tests/system"),
 )
 # In a test, None in the wrong place is a red test already.
 TESTS_MYPY = ("--no-strict-optional", "--disable-error-code", "var-annotated")
 ARCHITECTURES = ("xtensawin", "rv32imc")  # ESP32, S2, S3; C3, C6, H2
-MICROPYTHON = ROOT / "tests" / "plugin" / "device"
+MICROPYTHON = tuple(ROOT / name / "device" for name in ("tests/plugin", "tests/fuzz", "bench"))
 CANARY = HERE / "canary.py"
 
 
@@ -77,7 +72,7 @@ def files(names: tuple[str, ...]) -> list[Path]:
     for name in names:
         path = ROOT / name
         found += sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
-    return [path.relative_to(ROOT) for path in found if path != CANARY and MICROPYTHON not in path.parents]
+    return [path.relative_to(ROOT) for path in found if path != CANARY and not set(MICROPYTHON) & set(path.parents)]
 
 
 CHECKS: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (

@@ -45,11 +45,12 @@ def main(only: tuple[str, ...], as_json: bool, write: bool) -> None:
             talk.print(f"{name}: {type(error).__name__}: {error}")
             continue
         how = str(module.__doc__).split("\n\n", 2)
-        groups.append((module.TITLE, f"{how[0]}\n\n{how[2] if len(how) > 2 else ''}", found))
+        text = f"{how[0]}\n\n{how[2] if len(how) > 2 else ''}"
+        groups.append((module.TITLE, text, found, getattr(module, "WHY", "")))
         if not as_json:
             show(module.TITLE, found)
     if as_json:
-        rows = {title: [row.json() for row in found] for title, _, found in groups}
+        rows = {title: [row.json() for row in found] for title, _, found, _ in groups}
         print(json.dumps({"machine": table.machine(), "load": load, "rows": rows, "failed": failed}))
     if write and not failed:
         PAGE.write_text(table.markdown(groups, datetime.date.today().isoformat(), load))

@@ -31,7 +31,7 @@ from gatehouse import es256, lms
 with open(sys.argv[1]) as file:
     cases = [(name, unhexlify(key), unhexlify(signature)) for name, key, signature in json.load(file)]
 best = {}
-for _ in range(40):
+for _ in range(100):
     for name, key, signature in cases:
         verify = es256.verify if name == "es256" else lms.verify
         start = time.ticks_us()

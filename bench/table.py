@@ -62,8 +62,8 @@ def machine() -> dict[str, str]:
     }
 
 
-def markdown(groups: Iterable[tuple[str, str, list[Row]]], date: str, load: float) -> str:
-    """docs/benchmarks.md: (title, how it was measured, rows) of each group."""
+def markdown(groups: Iterable[tuple[str, str, list[Row], str]], date: str, load: float) -> str:
+    """docs/benchmarks.md: (title, how it was measured, rows, what holds back) of each group."""
     where = ", ".join(f"{name}: {text}" for name, text in machine().items())
     lines = [
         "# Benchmarks",
@@ -73,9 +73,11 @@ def markdown(groups: Iterable[tuple[str, str, list[Row]]], date: str, load: floa
         "",
         f"{date}. {where}. Load of the machine when it began: {load:.1f}.",
     ]
-    for title, how, rows in groups:
+    for title, how, rows, why in groups:
         lines += ["", f"## {title}", "", how.strip(), "", "| what | measured | limit | |", "| --- | --- | --- | --- |"]
         for row in rows:
             what = f"{row.what} ({row.note})" if row.note else row.what
             lines.append(f"| {what} | {number(row.measured)} {row.unit} | {row.bound} | {row.verdict} |")
+        if why:
+            lines += ["", why.strip()]
     return "\n".join(lines) + "\n"

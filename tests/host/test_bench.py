@@ -22,8 +22,12 @@ def test_verdicts() -> None:
 
 
 def test_page() -> None:
-    page = markdown([("Title", "How.", [Row("thing", 2, "times", 1, note="note")])], "2026-01-01", 0.5)
-    assert "| thing (note) | 2 times | ≤ 1 times | 2.00 times off |" in page and "unix port" in page
+    page = markdown([("Title", "How.", [Row("thing", 2, "times", 1, note="note")], "Why.")], "2026-01-01", 0.5)
+    assert (
+        "| thing (note) | 2 times | ≤ 1 times | 2.00 times off |" in page
+        and "unix port" in page
+        and page.endswith("\n\nWhy.\n")
+    )
 
 
 def test_bisection() -> None:

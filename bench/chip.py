@@ -53,6 +53,7 @@ class Chip:
     folder: Path
     server: StaticServer
     product: device.Product = field(default_factory=device.Product)
+    size: int = SIZE
 
     def release(self, files: dict[str, bytes], number: int, squeeze: bool) -> Release:
         """A release of `files`; its pack is on the server."""
@@ -75,7 +76,7 @@ class Chip:
             **(more or {}),
         }
         nvs = device.nvs(self.product) | {"floors": made["floors"]}
-        return littlefs.build(files, ["/slots/a", "/slots/b"], SIZE), nvs
+        return littlefs.build(files, ["/slots/a", "/slots/b"], self.size), nvs
 
     def run(
         self, script: str, image: bytes, heap: str = HEAP, cut: int = 0, keep: Path | None = None, **options: Any
@@ -94,7 +95,7 @@ class Chip:
             numbers.write_bytes(cut.to_bytes(8, "little") + bytes(64))
             line, environment = runtime.command(heap, self.firmware, ())
             result = numbers.with_suffix(".json")
-            told = json.dumps({"size": SIZE, "now": device.NOW, "threshold": threshold(), **options})
+            told = json.dumps({"size": self.size, "now": device.NOW, "threshold": threshold(), **options})
             result.write_text(told)
             done = subprocess.run(
                 [*line, script, str(target), str(numbers)],

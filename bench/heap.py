@@ -9,13 +9,14 @@ configuration and the NVS of this bench (1 KB). Not in the heap, as on the chip:
 Not loaded: link.py, mqtt.py, wifi.py, status.py, which recovery.py has on top; no TLS. "In ROM": the core's bytecode is
 executed from a read-only file system, as a production build would have it frozen; its names stay in the heap.
 Whole device: the simulated board with the real application, TLS to a broker, boots, takes a signed update over HTTP
-and confirms it. Bisected in steps of 1 wK (core) and 2 wK (device); 1 wK is 2,024 bytes here, the 64-bit stand-in for
-1 KB of a chip.
+or HTTPS and confirms it. Bisected in steps of 1 wK (core) and 2 wK (device); 1 wK is 2,024 bytes here, the 64-bit
+stand-in for 1 KB of a chip.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ssl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 from gatehouse_tools import reports
 from gatehouse_tools.demo.stage import Stage
 from gatehouse_tools.demo.witness import Witness
+from gatehouse_tools.serve import StaticServer
 from gatehouse_tools.sim.board import Board
 
 from . import chip
@@ -63,25 +65,31 @@ def core_alone(count: int, squeeze: bool, size: int = 200 * 1024, rom: bool = Fa
         return smallest(works, 16, 96)
 
 
-def whole_device() -> int:
-    """wK with which a device of the demonstration takes an update and confirms it."""
+def whole_device(secure: bool = False) -> int:
+    """wK with which a device of the demonstration takes an update, over HTTPS where `secure`, and confirms it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "stage"
         with Stage(folder, "auto", lambda _: None, lambda _: None) as stage:
             stage.release("1.1.0", "a larger one", extra=True)
+            ca = stage.product.root / "ca"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(ca / "broker.pem", ca / "broker-key.pem")
+            packs = StaticServer(stage.product.dist, tls=context if secure else None)
+            base = packs.url.replace("127.0.0.1", "localhost")
             numbers = iter(range(1, 100))
 
             def works(heap: int) -> bool:
-                return _updates(stage, f"gh-bench-{next(numbers)}", heap)
+                return _updates(stage, base, f"gh-bench-{next(numbers)}", heap)
 
-            return smallest(works, 48, 128, 2)
+            with packs:
+                return smallest(works, 48, 144, 2)
 
 
-def _updates(stage: Stage, device: str, heap: int) -> bool:
+def _updates(stage: Stage, base: str, device: str, heap: int) -> bool:
     house, root = stage.house, stage.product.root
     stage.gatehouse(
         *("provision", "--id", device, "--slot-release", str(stage.envelopes["1.0.0"])),
-        *("--broker", house.broker_address, "--base-url", house.url, "--ntp", house.ntp_address),
+        *("--broker", house.broker_address, "--base-url", base, "--ntp", house.ntp_address),
         *("--trial-seconds", "20", "--report-seconds", "5", "--sensor-seconds", "2", "--watchdog-ms", "12000"),
     )
     ca = root / "ca"
@@ -115,6 +123,7 @@ def rows() -> list[Row]:
         Row("core alone, 40 files of 400 KB, raw", core_alone(40, False, 400 * 1024), "wK", few + 1, note="constant"),
         Row("core alone, 40 files of 200 KB, raw, bytecode of the core in ROM", core_alone(40, False, rom=True), "wK"),
         Row("whole device, TLS, update over HTTP, confirmed", whole_device(), "wK", 80),
+        Row("whole device, TLS, update over HTTPS, confirmed", whole_device(secure=True), "wK", 112),
     ]
 
 

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TITLE = "QoS 1 publishes over TLS"
 ID = "gh-1"
 SIZES = (50, 1000, 1400, 3000, 8000)
-COUNT = 3000
+COUNT = 1000
 UMQTT = ROOT / "build" / "umqtt"
 
 START = """
@@ -34,8 +34,8 @@ SPEED = (
     + """
 import asyncio, json, time, tls
 from binascii import unhexlify
-from gatehouse import link, mqtt
-from gatehouse.dial import dial
+from gatehouse import mqtt
+from gatehouse.dial import dial, tls_context
 
 class Raw:
     "What umqtt calls a socket, with TLS and nothing else."
@@ -55,7 +55,7 @@ def rate(publish, size, count):
 
 async def main():
     credentials = [unhexlify(item) for item in {credentials!r}]
-    context = link._context(credentials[:1], *credentials[1:])
+    context = tls_context(credentials[:1], *credentials[1:])
     client = mqtt.Client(await dial("127.0.0.1", {port}, 5000), "127.0.0.1", context,
                          mqtt.buffer(), b"{id}", keepalive=60)
     client.set_callback(print)

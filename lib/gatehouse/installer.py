@@ -25,9 +25,9 @@ class Installer:
     """Takes offers, one at a time. `state` is what reports show:
 
     {"state": idle, available, downloading, installing, downloaded, pending-reboot, trial, confirmed, rolled-back,
-    refused or failed, "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files, "total": files}. `refused`
-    is the same map of the last refusal, with "count". `on_change()` is called at every change of state and after each
-    file. `link` is the link.Link that packs may come over, once there is one.
+    refused or failed, "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files,
+    "total": files}. `refused` is the same map of the last refusal, with "count". `on_change()` is called at every change of state
+    and after each file. `link` is the link.Link that packs may come over, once there is one.
     """
 
     def __init__(self, boot, on_change=None):

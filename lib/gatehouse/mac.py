@@ -1,4 +1,4 @@
-"""HMAC and HKDF with SHA-256, and the one form of COSE_Mac0 that this device writes: all that is needed all the time."""
+"""HMAC and HKDF with SHA-256, and the one form of COSE_Mac0 that a device writes: what is needed all the time."""
 
 import hashlib
 

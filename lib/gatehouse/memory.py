@@ -35,7 +35,7 @@ _RARE = ("rotation", "image", "blocks")
 _STAYING = ("slots", "status", "installer", "link", "wifi")
 
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
-_BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing that stays: collecting would take most of the time
+_BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: collecting would take most of the time
 _PACKAGE = "gatehouse"
 
 

@@ -8,7 +8,7 @@ import time
 import machine
 from micropython import const
 
-from gatehouse import Refused, cbor, record, store
+from gatehouse import Refused, record, store
 
 _WATCHDOG_MS = const(60000)  # until the configuration is known: over the verification of the largest slot
 

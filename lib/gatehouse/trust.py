@@ -50,13 +50,15 @@ class Key:
 
     def verify(self, message, signature):
         """True when `signature` over `message` is by this key. Never raises on bad input."""
-        if self.alg == ES256:
-            from gatehouse import es256 as algorithm
-        else:
-            from gatehouse import lms as algorithm
         memory.busy(True)
         try:
-            return algorithm.verify(self.public, message, signature)
+            if self.alg == ES256:
+                from gatehouse import es256
+
+                return es256.verify(self.public, message, signature)
+            from gatehouse import lms
+
+            return lms.verify(self.public, message, signature)
         finally:
             memory.busy(False)
 

@@ -139,6 +139,4 @@ class Installation:
         """Make the next boot try all of it. `data` is the whole envelope, which goes with what it brought."""
         from gatehouse import transitions
 
-        transitions.switch(
-            self._boot, self._slot, self._manifest, self._names, self._partition, self._no_return, data
-        )
+        transitions.switch(self._boot, self._slot, self._manifest, self._names, self._partition, self._no_return, data)

@@ -1,4 +1,4 @@
-"""Boards whose heap does not hold the application and an update at once: the core alone installs, in a boot of its own."""
+"""Boards whose heap does not hold the application and an update at once: the core alone installs."""
 
 import os
 

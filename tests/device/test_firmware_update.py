@@ -1,4 +1,4 @@
-"""The component ["firmware"] on the device's own life: both or neither switch, a trial of one try, cuts at each operation."""
+"""The component ["firmware"]: all or nothing switches, a trial has one try, and the power may go at each operation."""
 
 import asyncio
 import sys
@@ -65,7 +65,8 @@ def test_image_alone_is_tried_and_confirmed():
     assert (boot.mode, running(), boot.release.slot) == ("trial", "ota_1", "a")
     assert bytes(chip.ota.parts[1].data[: len(case["image"])]) == case["image"]
     boot.confirm()
-    assert boot.record.floors[1]["firmware"] == [case["offers"]["image"]["sequence"], case["offers"]["image"]["manifest"]]
+    item = case["offers"]["image"]
+    assert boot.record.floors[1]["firmware"] == [item["sequence"], item["manifest"]]
     for cause in (chip.PWRON, chip.HARD, chip.WATCHDOG):
         boot = booted(cause)
         assert (boot.mode, running(), boot.record.active.partition) == ("active", "ota_1", "ota_1")

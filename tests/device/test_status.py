@@ -131,7 +131,7 @@ def test_seal_opens_with_the_report_key_only():
 
 
 def test_each_report_has_a_counter_of_its_own():
-    from gatehouse import cbor, cose, mac, status
+    from gatehouse import cbor, mac, status
 
     boot = fake_boot.Boot()
     seen = []

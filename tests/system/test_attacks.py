@@ -1,7 +1,7 @@
 """The attacks of docs/threat-model.md that need more than a bent byte, each on a whole device, and their honest twins.
 
-One device takes all attacks on manifests and packs: none of them may change what runs. Attacks by a server have a device
-each, which takes the honest answer afterwards.
+One device takes all attacks on manifests and packs: none of them may change what runs. Attacks by a server have a
+device each, which takes the honest answer afterwards.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from paho.mqtt import publish as mqtt_publish
-from servers.web import Peer, WebServer
 
 from gatehouse_tools import ca, cbor, keys, pack, suit, topics
 from gatehouse_tools.demo.stage import Stage
+from servers.web import Peer, WebServer
 
 from .conftest import Device
 from .test_power import slots_on_flash
@@ -53,7 +53,7 @@ class Forge:
         return name
 
     def tree(self, *extra: tuple[str, bytes, bytes, int], **index: Any) -> suit.Component:
-        """The honest application with more entries: (path, plain bytes, stored bytes, encoding); index: fields _1 to _6."""
+        """The honest application and more: (path, plain bytes, stored bytes, encoding); index: fields _1 to _6."""
         found, files = pack.unpack(self.pack)
         rows = [(path, data, data, pack.RAW) for path, data in files.items()] + list(extra)
         rows.sort(key=lambda row: row[0].encode())
@@ -67,7 +67,9 @@ class Forge:
         number = self.sequence() if sequence is None else sequence
         return suit.build_envelope(number, components, self.vendor, self.cls, signers or [self.release])
 
-    def manifest(self, change: Callable[[suit.Manifest], None], *components: suit.Component, alg: int | None = None) -> bytes:
+    def manifest(
+        self, change: Callable[[suit.Manifest], None], *components: suit.Component, alg: int | None = None
+    ) -> bytes:
         """The honest manifest after `change`, rightly signed."""
         made = suit.release_manifest(self.sequence(), components or [self.tree()], self.vendor, self.cls)
         change(made)
@@ -146,7 +148,10 @@ ATTACKS: dict[str, tuple[str, Callable[[Forge], bytes]]] = {
     "manifest in the pack": ("path", lambda forge: forge.signed(forge.tree(("manifest.suit", b"x", b"x", 0)))),
     "core shadowed": ("module", lambda forge: forge.signed(forge.tree(("gatehouse/suit.mpy", b"x", b"x", 0)))),
     "bomb": ("size", lambda forge: forge.signed(forge.tree(("z.txt", TEXT, deflated(TEXT + bytes(1 << 20)), 1)))),
-    "more behind a file": ("size", lambda forge: forge.signed(forge.tree(("z.txt", TEXT, deflated(TEXT) + b"more", 1)))),
+    "more behind a file": (
+        "size",
+        lambda forge: forge.signed(forge.tree(("z.txt", TEXT, deflated(TEXT) + b"more", 1))),
+    ),
     "newer core needed": ("core", lambda forge: forge.signed(forge.tree(_4="1.99.0"))),
     "far future": ("sequence", lambda forge: forge.signed(forge.tree(), sequence=int(time.time()) + 90000)),
     "another device": ("device", lambda forge: forge.manifest(_no_change, device_bound(forge, bytes(16)))),
@@ -432,7 +437,7 @@ def test_file_that_is_not_in_the_index_keeps_a_slot_from_running(device: Device,
     report = device.witness.wait(0, lambda claims: claims["mode"] == "recovery", 30)
     assert report and "boot:extraneous" in report.degraded
     device.board.power_off()
-    edited(device, lambda files: files.pop("/slots/a/extra.mpy") and None)
+    edited(device, lambda files: files.__delitem__("/slots/a/extra.mpy"))
     since = device.witness.mark()
     device.board.power_on()
     device.runs("1.0.0", since=since)

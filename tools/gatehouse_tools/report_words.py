@@ -14,7 +14,8 @@ from .errors import GatehouseError
 PRIVATE = -70001  # the label of Gatehouse's own map
 RESETS = ("unknown", "power-on", "hard reset", "watchdog", "deep sleep", "soft reset")  # machine.reset_cause() on ESP32
 STATES = (
-    "idle", "available", "downloading", "installing", "downloaded", "pending-reboot", "trial", "confirmed", "rolled-back", "refused", "failed",
+    "idle", "available", "downloading", "installing", "downloaded", "pending-reboot", "trial", "confirmed",
+    "rolled-back", "refused", "failed",
 )  # fmt: skip
 
 Reader = Callable[[Any], Any]

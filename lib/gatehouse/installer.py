@@ -26,8 +26,8 @@ class Installer:
 
     {"state": idle, available, downloading, installing, downloaded, pending-reboot, trial, confirmed, rolled-back,
     refused or failed, "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files,
-    "total": files}. `refused` is the same map of the last refusal, with "count". `on_change()` is called at every change of state
-    and after each file. `link` is the link.Link that packs may come over, once there is one.
+    "total": files}. `refused` is the same map of the last refusal, with "count". `on_change()` is called at every
+    change of state and after each file. `link` is the link.Link that packs may come over, once there is one.
     """
 
     def __init__(self, boot, on_change=None):
@@ -186,6 +186,7 @@ class Installer:
         if self._hold("download", names, manifest):
             return False
         if boot.identity.install_alone and boot.mode == "active":
+            boot.healthy()  # it reached the broker; and the boot that installs runs no release that could show health
             record.save(record.OFFER, data)  # the next boot is the core alone, which has room for it
             return True
         unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit", "suit_check", "cose")

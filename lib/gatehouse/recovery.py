@@ -69,12 +69,12 @@ class Recovery:
         while True:
             await self._offered.wait()
             self._offered.clear()
-            if self._boot.now() is None:
-                await asyncio.sleep_ms(_BEAT_MS)  # the clock comes with the network, and no offer is judged without it
+            if self._boot.now() is None or not self._link.connected:
+                await asyncio.sleep_ms(_BEAT_MS)  # the offer that waits may be here before network and clock are
                 self._offered.set()
                 continue
             due = await self._installer.offer(self._offer)
-            if due or self._boot.mode == "install":
+            if due or (self._boot.mode == "install" and self._installer.state["state"] != "failed"):
                 await asyncio.sleep_ms(_BEAT_MS)  # the report of it goes out first
                 self._link.close()
                 self._boot.restart()

@@ -30,6 +30,7 @@ def test_application_leaves_the_offer_to_the_next_boot():
     case, boot = start()
     installer, pack = device.offer(boot, case["offers"]["app"])
     assert installer.due and not pack.ranges and boot.record.trial is None
+    assert boot.record.quiet == 0, "a boot that only installs must not bring the release into recovery"
     boot = again(case)
     assert (boot.mode, boot.release.version) == ("install", "1.0.0")
     assert boot.pending == case["offers"]["app"]["envelope"] and "offer.suit" not in os.listdir("/state")

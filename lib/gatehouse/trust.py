@@ -50,17 +50,13 @@ class Key:
 
     def verify(self, message, signature):
         """True when `signature` over `message` is by this key. Never raises on bad input."""
-        memory.busy(True)
-        try:
-            if self.alg == ES256:
-                from gatehouse import es256
+        if self.alg == ES256:
+            from gatehouse import es256
 
-                return es256.verify(self.public, message, signature)
-            from gatehouse import lms
+            return memory.busily(es256.verify, self.public, message, signature)
+        from gatehouse import lms
 
-            return lms.verify(self.public, message, signature)
-        finally:
-            memory.busy(False)
+        return memory.busily(lms.verify, self.public, message, signature)
 
 
 def parse(data):

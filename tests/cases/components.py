@@ -31,11 +31,8 @@ def make(rng: random.Random) -> dict[str, Any]:
     def envelope(data: bytes, sequence: int) -> dict[str, Any]:
         return {
             "envelope": data,
-            "pack": made["pack"],
             "sequence": sequence,
             "manifest": suit.parse(data).digest,
-            "index": made["pack"][4 : 4 + made["size"]],
-            "files": files,
         }
 
     def trust(payload: bytes, *signers: keys.Signer, sequence: int = SEQUENCE) -> dict[str, Any]:
@@ -109,6 +106,7 @@ def make(rng: random.Random) -> dict[str, Any]:
     return device.hexed(
         {
             "now": NOW,
+            "pack": made["pack"],  # of every application here
             "nvs": device.nvs(product) | {"factory": suit.parse(factory).digest},
             "trust": product.trust(),
             "config": factory,

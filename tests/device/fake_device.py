@@ -43,10 +43,14 @@ class MemoryPack:
         pass
 
 
-def decode(value):
-    """What cases("device") gave, with its "hex:..." texts as bytes."""
+def decode(value, common=None):
+    """What cases("device") gave, with its "hex:..." texts as bytes; every offer gets the field `common` of the whole."""
     if isinstance(value, dict):
-        return {key: decode(item) for key, item in value.items()}
+        found = {key: decode(item) for key, item in value.items()}
+        if common:
+            for item in found["offers"].values():
+                item[common] = found[common]
+        return found
     if isinstance(value, str) and value.startswith("hex:"):
         return unhexlify(value[4:])
     return value

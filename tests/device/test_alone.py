@@ -12,7 +12,7 @@ HEAP = "8M"  # the flash is in RAM here
 def start(alone=True):
     from gatehouse import cbor
 
-    case = device.decode(cases("components"))
+    case = device.decode(cases("components"), "pack")
     identity = cbor.loads(case["nvs"]["identity"])
     identity[8] = alone
     case["nvs"]["identity"] = cbor.dumps(identity)
@@ -34,7 +34,7 @@ def test_application_leaves_the_offer_to_the_next_boot():
     boot = again(case)
     assert (boot.mode, boot.release.version) == ("install", "1.0.0")
     assert boot.pending == case["offers"]["app"]["envelope"] and "offer.suit" not in os.listdir("/state")
-    installer, pack = device.offer(boot, {"envelope": boot.pending, "pack": case["offers"]["app"]["pack"]})
+    installer, pack = device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})
     assert installer.due and pack.ranges
     boot = again(case)
     assert boot.mode == "trial"
@@ -68,7 +68,7 @@ def test_trial_comes_before_an_offer_that_was_left():
     case, boot = start()
     device.offer(boot, case["offers"]["app"])
     boot = again(case)
-    device.offer(boot, {"envelope": boot.pending, "pack": case["offers"]["app"]["pack"]})
+    device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})
     device.write("/state/offer.suit", case["offers"]["config"]["envelope"])
     assert again(case).mode == "trial"
     assert chip.power.count

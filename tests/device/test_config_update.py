@@ -12,7 +12,7 @@ FACTORY, NEW, NEWER = "http://factory.example/", "http://new.example/", "http://
 
 
 def start():
-    case = device.decode(cases("components"))
+    case = device.decode(cases("components"), "pack")
     device.provision(case)
     boot = device.boot()
     device.clock(case["now"])

@@ -10,7 +10,7 @@ HEAP = "8M"  # the flash is in RAM here
 
 def start(configuration=None):
     """A device on 1.0.0, perhaps with another configuration confirmed."""
-    case = device.decode(cases("components"))
+    case = device.decode(cases("components"), "pack")
     device.provision(case)
     boot = device.boot()
     device.clock(case["now"])

@@ -86,6 +86,7 @@ class Installer:
         whole = hashlib.sha256(data).digest()
         digest = b""
         self._sequence = 0  # of the manifest, once it is authenticated
+        admitted = False
         try:
             known = self._remembered.get(whole)
             if known is not None:
@@ -109,6 +110,7 @@ class Installer:
             if not names:
                 self._remember(whole, {})
                 return False
+            admitted = True
             if names == ["trust"]:
                 self._rotate(envelope, manifest, data)
                 return True
@@ -121,7 +123,12 @@ class Installer:
             # No reason to stop the device: the same offer may find room later, and must not reset it again and again.
             unload()
             gc.collect()
+            if admitted and not self._waits("install", names, digest) and self._leave(data, digest):
+                return True
             self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
+            if self._boot.mode == "install":  # not even alone: the next boot must not leave it to the core again
+                self._boot.record.outcome = ["failed", "memory", digest, self._sequence]
+                self._boot.record.save()
         except OSError as error:
             reason = "full" if error.errno == 28 else "state"
             self._refuse(reason, "flash: %s" % error, digest, self._sequence, whole)
@@ -155,12 +162,11 @@ class Installer:
             return None
         return policy.held(self._boot.config, names, step, self._boot.now())
 
-    def _hold(self, step, names, manifest):
-        """Whether the policy holds `step` back; then `state` says so."""
+    def _hold(self, step, names, manifest, state):
+        """Whether the policy holds `step` back; then the installer is in `state`."""
         why = self._waits(step, names, manifest.digest)
         self._held = (step, names, manifest.digest) if why else None
         if why and self._boot.config.notify:
-            state = "available" if step == "download" else "downloaded"
             self._set(state, reason=None, detail=why, digest=manifest.digest, sequence=manifest.sequence)
         return bool(why)
 
@@ -183,11 +189,13 @@ class Installer:
     async def _take(self, manifest, names, payloads, data):
         """Install what was admitted. Whether a restart is due."""
         boot = self._boot
-        if self._hold("download", names, manifest):
+        if self._hold("download", names, manifest, "available"):
             return False
         if boot.identity.install_alone and boot.mode == "active":
-            boot.healthy()  # it reached the broker; and the boot that installs runs no release that could show health
-            record.save(record.OFFER, data)  # the next boot is the core alone, which has room for it
+            if self._hold("install", names, manifest, "available"):
+                return False
+            if not self._leave(data, manifest.digest):
+                raise Refused("memory", "the core alone had no room for it")
             return True
         unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit", "suit_check", "cose")
         from gatehouse import update
@@ -203,11 +211,23 @@ class Installer:
         )
         work = update.Installation(boot, manifest, names, payloads, self.link, self._progress, self._buffer)
         await work.bring()
-        if self._hold("install", names, manifest):
+        if self._hold("install", names, manifest, "downloaded"):
             return False
         work.switch(data)
         self._event = ("pending-reboot", manifest.digest[:8], manifest.sequence)
         self._set("pending-reboot", reason=None, detail="")
+        return True
+
+    def _leave(self, data, digest):
+        """Leave an admitted offer to the next boot, the core alone, which has more room. Whether that was done."""
+        boot = self._boot
+        if boot.mode != "active" or (boot.record.outcome or [])[:3] == ["failed", "memory", digest]:
+            return False
+        try:
+            boot.healthy()  # it reached the broker; and the boot that installs runs no release that could show health
+            record.save(record.OFFER, data)
+        except MemoryError:
+            return False
         return True
 
     async def _wait_for_budget(self):

@@ -72,3 +72,59 @@ def test_trial_comes_before_an_offer_that_was_left():
     device.write("/state/offer.suit", case["offers"]["config"]["envelope"])
     assert again(case).mode == "trial"
     assert chip.power.count
+
+
+def no_room(*_):
+    raise MemoryError
+
+
+def test_application_that_finds_no_memory_leaves_the_offer_to_the_core_once():
+    case, boot = start(alone=False)
+    from gatehouse import update
+
+    bring, update.Installation.bring = update.Installation.bring, no_room
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert installer.due and installer.refused is None
+    update.Installation.bring = bring
+    boot = again(case)
+    assert (boot.mode, boot.pending) == ("install", case["offers"]["app"]["envelope"])
+    from gatehouse import update
+
+    update.Installation.bring = no_room
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert not installer.due and installer.refused["reason"] == "memory"
+    boot = again(case)
+    assert boot.mode == "active" and boot.record.outcome[:2] == ["failed", "memory"]
+    from gatehouse import update
+
+    update.Installation.bring = no_room
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert not installer.due and installer.refused["reason"] == "memory", "or it would restart for ever"
+    installer, _ = device.offer(boot, case["offers"]["config 2"])
+    assert installer.due, "another offer gets its own chance"
+
+
+def test_offer_that_is_not_admitted_never_costs_a_restart():
+    case, boot = start(alone=False)
+    from gatehouse import admission
+
+    admission.authenticate = no_room
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert not installer.due and installer.refused["reason"] == "memory"
+    assert again(case).mode == "active"
+
+
+def test_update_that_the_policy_holds_back_costs_no_restart():
+    case, boot = start()
+    device.offer(boot, case["offers"]["window"])
+    boot = again(case)
+    device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})
+    boot = again(case)
+    boot.confirm()
+    boot = again(case)
+    installer, pack = device.offer(boot, case["offers"]["app by the old key, later"])
+    assert not installer.due and not pack.ranges and installer.state["state"] == "available"
+    device.clock(case["now"] + 11 * 60)
+    assert installer.ready()
+    installer, _ = device.offer(boot, case["offers"]["app by the old key, later"], found=installer)
+    assert installer.due

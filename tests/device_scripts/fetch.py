@@ -31,7 +31,7 @@ if job.get("mqtt"):
         job["mqtt"]["id"],
         job["mqtt"]["host"],
         job["mqtt"]["port"],
-        lambda topic, payload: messages.append(topic.decode()),
+        lambda topic, payload: topic.decode() in messages or messages.append(topic.decode()),
         job["mqtt"].get("subscriptions", ()),
         None,
         tls and ([tls[0]], tls[1], tls[2]),

@@ -150,7 +150,7 @@ ATTACKS: dict[str, tuple[str, Callable[[Forge], bytes]]] = {
     "bomb": ("size", lambda forge: forge.signed(forge.tree(("z.txt", TEXT, deflated(TEXT + bytes(1 << 20)), 1)))),
     "more behind a file": (
         "size",
-        lambda forge: forge.signed(forge.tree(("z.txt", TEXT, deflated(TEXT) + b"more", 1))),
+        lambda forge: forge.signed(forge.tree(("y.txt", TEXT[1:], deflated(TEXT[1:]) + b"more", 1))),  # not in the slot yet
     ),
     "newer core needed": ("core", lambda forge: forge.signed(forge.tree(_4="1.99.0"))),
     "far future": ("sequence", lambda forge: forge.signed(forge.tree(), sequence=int(time.time()) + 90000)),
@@ -200,8 +200,11 @@ def forge(shop: Stage) -> Forge:
 
 @pytest.fixture(scope="module")
 def victim(shop: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
-    """One device for all attacks: what they leave behind would show in the next."""
-    made = Device(shop, tmp_path_factory.mktemp("victim"), 1)
+    """One device for all attacks: what they leave behind would show in the next.
+
+    It has a heap that never runs short: what is looked for here is the reason of the attack, not `memory`.
+    """
+    made = Device(shop, tmp_path_factory.mktemp("victim"), 1, heap="112wK")
     made.board.power_on()
     made.runs("1.0.0")
     yield made

@@ -5,6 +5,7 @@ died silently would look like a healthy device.
 """
 
 import asyncio
+import gc
 
 from micropython import const
 
@@ -13,6 +14,7 @@ import sensor
 from gatehouse import cbor, installer, link, status, topics, wifi
 
 _ACK_MS = const(10000)
+_UNTOLD = const(10)  # reports in a row that are left out for want of memory, then it is a fault
 _LAST_RETRY_MS = const(3600000)
 _OFFER_BYTES = const(8192)  # of waiting offers: one of the largest, or a dozen of the usual size
 _MANIFEST = const(3)  # SUIT labels, only to put offers in order
@@ -73,6 +75,7 @@ class Application:
         self.changed = asyncio.Event()  # something that a report tells
         self.offers = Offers()
         self.acknowledged = False  # a report reached the broker
+        self.untold = 0  # reports in a row that found no memory
         self.installer = installer.Installer(boot, self.changed.set)
         self.link = self.installer.link = link.for_device(boot, self.received, self.changed.set)
         self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor())
@@ -126,7 +129,18 @@ class Application:
     async def publish_state(self):
         """Publish report and summary. Whether the broker has acknowledged the report."""
         topic = self._topic("report")
-        acknowledged = await self.link.publish_acked(topic, self.reporter.report(), True, _ACK_MS)
+        try:
+            data = self.reporter.report()
+        except MemoryError:  # an update may need it for a while; this one comes later
+            self.untold += 1
+            if self.untold == _UNTOLD:
+                raise
+            gc.collect()
+            await asyncio.sleep_ms(self.BEAT_MS)
+            self.changed.set()
+            return False
+        self.untold = 0
+        acknowledged = await self.link.publish_acked(topic, data, True, _ACK_MS)
         self.link.publish(self._topic("summary"), self.reporter.summary(), True)
         if acknowledged:
             self.acknowledged = True

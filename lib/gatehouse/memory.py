@@ -36,6 +36,7 @@ _STAYING = ("slots", "status", "installer", "link", "wifi")
 
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
 _BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: collecting would take most of the time
+_PIECE = const(512)  # bytes that a buffer or a message takes at once, in a heap that is in pieces
 _PACKAGE = "gatehouse"
 
 
@@ -61,6 +62,14 @@ def settle():
     gc.collect()
     for name in _STAYING:
         __import__(_PACKAGE + "." + name)
+
+
+def spare(size):
+    """Make sure that `size` bytes are free, in pieces of 512 bytes. Raises MemoryError where they are not."""
+    gc.collect()
+    kept = []
+    for _ in range(0, size, _PIECE):
+        kept.append(bytearray(_PIECE))
 
 
 def busily(function, *arguments):

@@ -4,6 +4,7 @@ It brings the network up, reports `recovery` or `install`, and takes an offer.
 """
 
 import asyncio
+import gc
 import time
 
 from micropython import const
@@ -15,6 +16,7 @@ _BEAT_MS = const(1000)
 _REPORT_MS = const(60000)
 _RETRY_MS = const(15000)  # of an offer that failed for want of network, space or time
 _ACK_MS = const(10000)
+_UNTOLD = const(10)  # reports in a row that are left out for want of memory, then it is a fault
 
 
 class Recovery:
@@ -55,6 +57,7 @@ class Recovery:
 
     async def _tell(self):
         topic = topics.topic("report", id=self._boot.identity.id)
+        untold = 0
         while True:
             try:
                 await asyncio.wait_for_ms(self._changed.wait(), _REPORT_MS)
@@ -62,8 +65,19 @@ class Recovery:
                 pass
             self._changed.clear()
             if self._link.connected:
-                report = status.seal(self._boot, status.claims(self._boot, self._installer))
+                try:
+                    report = status.seal(self._boot, status.claims(self._boot, self._installer))
+                except MemoryError:  # an update may need it all for a while, and goes first
+                    untold += 1
+                    if untold == _UNTOLD:
+                        raise
+                    gc.collect()
+                    self._changed.set()
+                    await asyncio.sleep_ms(_BEAT_MS)
+                    continue
+                untold = 0
                 await self._link.publish_acked(topic, report, True, _ACK_MS)
+                report = None
 
     async def _update(self):
         while True:

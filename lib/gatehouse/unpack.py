@@ -22,12 +22,13 @@ _COPY = const(2)
 _NO_END = const(0x3FFFFFFF)  # of a range that goes on to the pack's end
 
 
-async def fill(pack, root, active, digest, size, progress, buffer=None, platform=None):
+async def fill(pack, root, active, digest, size, progress, buffer=None, platform=None, spare=0):
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
     pack: a source; active: root of the running slot or None; progress(done, total) after each file and each block of a
-    large one; buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(). Raises Refused, or OSError
-    from the file system. The caller verifies the whole slot afterwards.
+    large one; buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(); spare: bytes of the heap that must be left to others
+    while files come. Raises Refused, MemoryError before the first file where that is not so, or OSError from the file
+    system. The caller verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
     stream = _Stream(pack, 4 + size)
@@ -40,6 +41,7 @@ async def fill(pack, root, active, digest, size, progress, buffer=None, platform
     queue = io.BytesIO(_QUEUE)
     from gatehouse import body
 
+    memory.spare(spare)
     with open(root + "/index.cbor", "rb") as file:
         unit = 0
         for entry in tree.Index(file):

@@ -6,10 +6,15 @@ boot record makes the next boot try it all together.
 
 import os
 
+from micropython import const
+
 from gatehouse import Refused
 from gatehouse import suit_commands as suit
 from gatehouse.memory import unload
 
+# Bytes of the heap that an application keeps for its messages and reports while files come: about two reports while
+# they are made. Where they are not there, the core alone does it, whose only message is a report that it can leave out.
+_SPARE = const(6144)
 _SECTIONS = ("payload-fetch", "install", "validate", "load", "invoke")
 
 
@@ -107,7 +112,8 @@ class Installation:
         except OSError:
             pass  # the slot had none
         active = self._boot.release.root if self._boot.release else None
-        await unpack.fill(pack, self._root, active, digest, size, self._progress, self._buffer, self._platform)
+        spare = _SPARE if self._boot.mode == "active" else 0
+        await unpack.fill(pack, self._root, active, digest, size, self._progress, self._buffer, self._platform, spare)
 
     async def _fetch_image(self, pack, digest, size):
         from gatehouse import image

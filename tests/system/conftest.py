@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 class Device:
     """One provisioned device, its board and its reports as a verifier sees them."""
 
-    def __init__(self, shop: Stage, folder: Path, seed: int, heap: str = "80wK", *options: str) -> None:
+    def __init__(self, shop: Stage, folder: Path, seed: int, heap: str = "96wK", *options: str) -> None:
         self.shop = shop
         self.id = f"gh-test-{next(_numbers)}"
         shop.gatehouse(

@@ -37,8 +37,8 @@ def test_sample_of_all_phases_survives(tmp_path: Path, seed: int) -> None:
         assert counts["tried"] >= 1 and counts["survived"] == counts["tried"], name
 
 
-_MANIFEST = 'record.save(self._root + "/manifest.suit", data)'
-_SWITCH = "transitions.start_trial(boot.record, trial, manifest.digest, manifest.sequence, names, self._no_return)"
+_MANIFEST = 'records.save(trial.root + "/manifest.suit", data)'
+_SWITCH = "start_trial(record, trial, manifest.digest, manifest.sequence, names, no_return)"
 # name: (file of the core, (what stands there, what is put in its place), where to cut, the verdict that must follow)
 BROKEN = {
     "record-removed-before-the-rename": (
@@ -48,8 +48,8 @@ BROKEN = {
         "lost",
     ),
     "switch-before-the-manifest": (
-        "update.py",
-        (_MANIFEST, f"{_SWITCH}\n            boot.record.save()\n            {_MANIFEST}"),
+        "transitions.py",
+        (_MANIFEST, f"{_SWITCH}\n        record.save()\n        {_MANIFEST}"),
         ("--phase", "install", "--from", -24),
         "stuck",
     ),

@@ -122,16 +122,16 @@ def test_board_without_room_installs_with_the_core_alone(shop: Stage, tmp_path: 
         board.write_text(text + "install_alone = true\n")
         settings = product.root / "product.toml"
         settings.write_text(settings.read_text().replace('boards = ["unix"]', 'boards = ["unix", "small"]'))
-    for version in ("3.0.0", "3.1.0"):
+    for version in ("4.0.0", "4.1.0"):
         shop.gatehouse("release", "--version", version, "--board", "small", "--source", str(shop.source))
-    first, second = sorted(product.dist.glob("demo-3.?.0*.suit"))
+    first, second = sorted(product.dist.glob("demo-4.?.0*.suit"))
     device = Device(shop, tmp_path, 3, "80wK", "--board", "small", "--slot-release", str(first))
     try:
         device.board.power_on()
-        device.runs("3.0.0")
+        device.runs("4.0.0")
         device.publish(second)
         report = device.witness.wait(0, lambda claims: claims["mode"] == "install", 30)
-        assert report and report.claims["version"] == "3.0.0"
-        assert device.tells("confirmed", None).claims["version"] == "3.1.0"
+        assert report and report.claims["version"] == "4.0.0"
+        assert device.tells("confirmed", None).claims["version"] == "4.1.0"
     finally:
         device.close()

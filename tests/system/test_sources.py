@@ -1,4 +1,4 @@
-"""Whole devices whose packs come over HTTPS, over MQTT, in deltas and in blocks, in the board's default heap."""
+"""Whole devices whose packs come over HTTPS, over MQTT, in deltas and in blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .test_update import release
 
 
 @contextlib.contextmanager
-def provisioned(shop: Stage, folder: Path, seed: int, *options: str, heap: str = "80wK") -> Iterator[Device]:
+def provisioned(shop: Stage, folder: Path, seed: int, *options: str, heap: str = "96wK") -> Iterator[Device]:
     device = Device(shop, folder, seed, heap, *options)
     try:
         yield device

@@ -22,8 +22,7 @@ def release(shop: Stage, version: str, **options: bool) -> Path:
     return shop.envelopes[version]
 
 
-def test_update_in_80wk_of_heap_is_confirmed_and_the_floor_moves(shop: Stage, device: Device) -> None:
-    assert device.board.heap == "80wK"
+def test_update_is_confirmed_and_the_floor_moves(shop: Stage, device: Device) -> None:
     device.board.power_on()
     first = device.runs("1.0.0")
     envelope = release(shop, "1.1.0")
@@ -33,6 +32,18 @@ def test_update_in_80wk_of_heap_is_confirmed_and_the_floor_moves(shop: Stage, de
     sequence = suit.parse(envelope.read_bytes()).sequence
     assert report.claims["floors"]["app"]["install"] == sequence > first.claims["floors"]["app"]["install"]
     assert "MemoryError" not in device.log.read_text()
+
+
+def test_update_in_a_heap_that_does_not_hold_application_and_download(shop: Stage, tmp_path: Path, seed: int) -> None:
+    device = Device(shop, tmp_path, seed, "78wK")
+    try:
+        device.board.power_on()
+        device.runs("1.0.0")
+        device.publish(release(shop, "1.9.0", extra=True))
+        assert device.tells("confirmed", None, 60).claims["version"] == "1.9.0"
+        assert "MemoryError" not in device.log.read_text()
+    finally:
+        device.close()
 
 
 def test_the_same_offer_again_changes_nothing(shop: Stage, device: Device) -> None:

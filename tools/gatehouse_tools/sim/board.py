@@ -98,7 +98,7 @@ class Board:
     def __init__(
         self,
         image: Path,
-        heap: str = "80wK",
+        heap: str = "96wK",
         log: Path | None = None,
         seed: int = 0,
         on_event: Callable[[Event], None] | None = None,

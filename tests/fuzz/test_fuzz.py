@@ -11,6 +11,7 @@ from . import driver
 
 COUNT = 2000
 FIXED = 1  # seed of what must be found
+TAKEN = {"accepted", "pending-reboot", "rotated"}
 ENOUGH = 400  # mutants within which a missing defence shows
 
 # target -> what is taken out of the core: file, line, its replacement, what the fuzzer says then
@@ -25,11 +26,15 @@ PATCHES = {
 def test_nothing_is_found(seed: int) -> None:
     with driver.Fuzzer(seed) as fuzzer:
         found = fuzzer.run(driver.jobs(COUNT))
+        for target in ("manifest", "index", "trust", "config", "repack", "offer", "image", "rotate"):
+            # Mutants reach what lies behind the first check: some of those that were signed again are taken. Of a
+            # target with a small share it may need more of them.
+            seen = set(found.counts[target])
+            if not TAKEN & seen:
+                seen = set(fuzzer.run([driver.Job(target, COUNT, ENOUGH)]).counts[target])
+            assert TAKEN & seen, target
     assert not found.failures, "\n".join(driver.shown(found.failures, seed, 4000))
     assert found.total >= COUNT and set(found.counts) == set(driver.SHARES)
-    # Mutants reach what lies behind the first check: some of those that were signed again are taken.
-    for target in ("manifest", "index", "trust", "config", "repack", "offer", "image", "rotate"):
-        assert {"accepted", "pending-reboot", "rotated"} & set(found.counts[target]), target
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,13 @@ def configuration(shop: Stage, folder: Path, broker: str, **settings: object) ->
     host, port = broker.split(":")
     values: dict[str, object] = {"broker": host, "port": int(port), "base_url": shop.house.url, "report_seconds": 5}
     ntp_host, ntp_port = shop.house.ntp_address.split(":")
-    values |= {"sensor_seconds": 1, "trial_seconds": 15, "watchdog_ms": 12000, "ntp": ntp_host, "ntp_port": int(ntp_port)}
+    values |= {
+        "sensor_seconds": 1,
+        "trial_seconds": 15,
+        "watchdog_ms": 12000,
+        "ntp": ntp_host,
+        "ntp_port": int(ntp_port),
+    }
     values |= settings
     path = folder / "config.toml"
     lines = (f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}" for name, value in values.items())

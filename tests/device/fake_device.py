@@ -44,7 +44,7 @@ class MemoryPack:
 
 
 def decode(value, common=None):
-    """What cases("device") gave, with its "hex:..." texts as bytes; every offer gets the field `common` of the whole."""
+    """What cases("device") gave, its "hex:..." texts as bytes; every offer gets the field `common` of the whole."""
     if isinstance(value, dict):
         found = {key: decode(item) for key, item in value.items()}
         if common:

@@ -22,6 +22,8 @@ _UNTOLD = const(10)  # reports in a row that are left out for want of memory, th
 class Recovery:
     """The few services of a device without an application."""
 
+    PAUSE_MS = 1000  # until a report that found no memory is tried again
+
     def __init__(self, boot):
         self._boot = boot
         self._changed = asyncio.Event()
@@ -73,7 +75,7 @@ class Recovery:
                         raise
                     gc.collect()
                     self._changed.set()
-                    await asyncio.sleep_ms(_BEAT_MS)
+                    await asyncio.sleep_ms(self.PAUSE_MS)
                     continue
                 untold = 0
                 await self._link.publish_acked(topic, report, True, _ACK_MS)

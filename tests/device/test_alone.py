@@ -104,6 +104,28 @@ def test_application_that_finds_no_memory_leaves_the_offer_to_the_core_once():
     assert installer.due, "another offer gets its own chance"
 
 
+def test_application_keeps_room_for_its_reports_and_the_core_alone_does_not():
+    case, boot = start(alone=False)
+    from gatehouse import unpack
+
+    fill, asked = unpack.fill, []
+
+    def watched(*arguments):
+        asked.append(arguments[8])
+        return fill(*arguments)
+
+    unpack.fill = watched
+    assert device.offer(boot, case["offers"]["app"])[0].due
+    case, boot = start()
+    device.offer(boot, case["offers"]["app"])
+    boot = again(case)
+    from gatehouse import unpack
+
+    unpack.fill = watched
+    assert device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})[0].due
+    assert asked == [6144, 0]
+
+
 def test_offer_that_is_not_admitted_never_costs_a_restart():
     case, boot = start(alone=False)
     from gatehouse import admission

@@ -304,6 +304,39 @@ async def test_heartbeat_report_without_a_change():
     task.cancel()
 
 
+def without_memory(report, times):
+    left = [times]
+
+    def seal(*arguments):
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError
+        return report(*arguments)
+
+    return seal
+
+
+async def test_report_that_finds_no_memory_comes_later():
+    boot = boot_of("active")
+    app = application(boot)
+    app.reporter.report = without_memory(app.reporter.report, 9)
+    task = running(app)
+    await until(lambda: app.link.count("report"), "report")
+    assert app.untold == 0
+    app.reporter.report = without_memory(app.reporter.report, 9)
+    app.changed.set()
+    await until(lambda: app.link.count("report") > 1, "report after nine more")
+    task.cancel()
+
+
+async def test_ten_reports_without_memory_are_a_fault():
+    boot = boot_of("active")
+    app = application(boot)
+    app.reporter.report = without_memory(app.reporter.report, 10)
+    with raises(MemoryError):
+        await asyncio.wait_for(running(app), 5)
+
+
 async def test_sensor_fault_and_its_end_are_reported():
     from gatehouse import cbor
 

@@ -50,6 +50,23 @@ def test_raw_and_deflated_packs_fill_a_slot():
         assert pack.progress[0] == (0, 4) and pack.progress[-1] == (4, 4)
 
 
+def test_heap_that_must_be_left_to_others_is_looked_for_before_the_first_file():
+    chip.install()
+    case = packs()["raw"]
+    pack = MemoryPack(unhexlify(case["pack"]))
+    told = []
+    with raises(MemoryError):
+        asyncio.run(
+            unpack.fill(
+                pack, "/slots/a", None, unhexlify(case["digest"]), case["size"], lambda *done: told.append(done),
+                spare=8 << 20,
+            )
+        )  # fmt: skip
+    assert told == [(0, 4)] and list(chip.tree_of("/slots/a")) == ["index.cbor"]
+    fill(case)
+    check(case)
+
+
 def test_what_the_slot_has_is_not_fetched_again():
     chip.install()
     case = packs()["raw"]

@@ -26,9 +26,9 @@ async def fill(pack, root, active, digest, size, progress, buffer=None, platform
     """Bring the slot at `root` to the tree whose index has SHA-256 `digest` and `size` bytes.
 
     pack: a source; active: root of the running slot or None; progress(done, total) after each file and each block of a
-    large one; buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(); spare: bytes of the heap that must be left to others
-    while files come. Raises Refused, MemoryError before the first file where that is not so, or OSError from the file
-    system. The caller verifies the whole slot afterwards.
+    large one; buffer: a scratch memoryview of 1 KB; platform: see tree.Index.check_needs(); spare: bytes of the heap
+    that must be left to others while files come. Raises Refused, MemoryError before the first file where that is not
+    so, or OSError from the file system. The caller verifies the whole slot afterwards.
     """
     buffer = buffer or memoryview(bytearray(_CHUNK))
     stream = _Stream(pack, 4 + size)

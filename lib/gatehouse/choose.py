@@ -9,7 +9,7 @@ from gatehouse import Refused, cbor, config, record, suit, transitions, tree, tr
 
 def choose(boot):
     """Load the record, write it, verify. Sets the mode and release of `boot` (slots.Boot). Refused when nothing can."""
-    boot.record = _record(boot.store)
+    boot.record = transitions.load(boot.store)
     tried = boot.record.trial
     way = transitions.begin(boot.record)
     try:
@@ -30,7 +30,7 @@ def choose(boot):
         if why:
             print("gatehouse: trial:", why)
             transitions.fail_trial(boot.record, why.reason)
-            boot.record.save()
+            _save(boot)
             _tell(boot)
             way = "active" if boot.record.active else "recovery"
     if way != "trial":
@@ -78,7 +78,7 @@ def check(boot, release):
             raise Refused("unsupported", "command %d at boot" % command)
         return True
 
-    suit.drive(manifest, ("validate", "load", "invoke"), boot, act)
+    suit.drive(manifest, ("validate", "load", "invoke"), trust.Undated(boot), act)
     manifest.complete()
     if app not in invoked:
         raise Refused("condition", "the manifest does not invoke the application")
@@ -106,7 +106,7 @@ def _choose_active(boot):
     other = record.Release(["a" if active.slot == "b" else "b", None, 0, active.partition, active.config])
     if not _verifies(boot, other) and other.digest not in boot.record.floors[4]:
         transitions.fall_back(boot.record, other, error.reason)
-        boot.record.save()
+        _save(boot)
         _tell(boot)
         return "active"
     boot.failure = error
@@ -130,14 +130,14 @@ def _rebuild(boot):
             boot.failure = error
         elif release.digest == boot.record.floors[3]:
             boot.record.active = release
-            boot.record.save()
+            _save(boot)
             return "active"
         elif release.digest not in boot.record.floors[4]:
             candidate = release
     if candidate:
         transitions.start_trial(boot.record, candidate, candidate.digest, candidate.sequence, ["app"])
         boot.record.tries = 0  # this boot is its one try
-        boot.record.save()
+        _save(boot)
         return "trial"
     return "recovery"
 
@@ -204,7 +204,7 @@ def _load_anchors(boot):
     if data is None:
         raise Refused("state", "no trust anchors: provision this device")
     envelope = suit.Envelope(data)
-    boot.trust = trust.open_store(envelope, boot.store.required("root"), boot)
+    boot.trust = trust.open_store(envelope, boot.store.required("root"), trust.Undated(boot))
     boot.store.put("root", trust.root_digest(boot.trust))
     floors = boot.record.floors
     floor = floors[1].get("trust", (0, b""))
@@ -212,7 +212,7 @@ def _load_anchors(boot):
         raise Refused("sequence", "trust anchors %d are below the floor %d" % (boot.trust.version, floor[0]))
     if floor[0] != boot.trust.version:
         floors[1]["trust"] = [boot.trust.version, envelope.digest]
-        boot.record.save()
+        _save(boot)
         _follow(boot)
 
 
@@ -258,7 +258,7 @@ def _load_config(boot, generation):
     manifest = trust.admitted(boot.trust, envelope, "config", keep)
     if generation != record.FACTORY and manifest.sequence < boot.record.floors[2].get("config", 0):
         raise Refused("sequence", "%d is below the boot floor" % manifest.sequence)
-    boot.config = config.parse(trust.payload(envelope, manifest, "config", boot))
+    boot.config = config.parse(trust.payload(envelope, manifest, "config", trust.Undated(boot)))
     boot.generation, boot.config_digest = generation, manifest.digest
 
 
@@ -280,21 +280,17 @@ def _take_offer():
     """The envelope that the application left for the core alone, once: what comes of it, it is not tried again."""
     data = record.load(record.OFFER)
     if data is not None:
-        os.remove(record.OFFER)
+        try:
+            os.remove(record.OFFER)
+        except OSError as error:
+            print("gatehouse: offer:", error)
+            return None  # or it would be tried in every boot
     return data
 
 
-def _record(nvs):
-    """The record of the file, or a new one, each with the NVS floors merged in."""
-    floors = None
+def _save(boot):
+    """Save what was decided. A flash that takes no more must not keep the device from starting."""
     try:
-        floors = cbor.loads(nvs.blob("floors") or b"")
-    except ValueError:
-        pass  # never written, or not readable: the record's own floors stand
-    try:
-        found = record.Record(record.load(record.PATH) or b"")
-    except ValueError:
-        return record.Record(None, floors)
-    if floors:
-        transitions.merge(found, floors)
-    return found
+        boot.record.save()
+    except OSError as error:
+        boot.failure = boot.failure or Refused("full", "boot record: %s" % error)

@@ -12,6 +12,8 @@ _ALG = const(1)  # header labels, RFC 9052 section 3.1
 _KID = const(4)
 _SIGN1 = const(18)  # CBOR tags
 _MAC0 = const(17)
+_DEPTH = const(3)  # tag, array, header
+_HEADERS = const(2)  # alg and kid; also the depth of the protected one, where a value may be a list
 
 
 def sign1(block):
@@ -46,20 +48,42 @@ def mac0_open(key, data):
     return kid, payload
 
 
+def _look(data, tag):
+    """Judge the shape of a message by its heads: what nobody has signed yet must not fill the memory with small items.
+
+    ValueError, or Refused("unsupported") on too many headers.
+    """
+    major, number, at = cbor.head(data, 0)
+    if major != 6 or number != tag:
+        raise ValueError("no COSE tag %d" % tag)
+    major, number, at = cbor.head(data, at)
+    if major != 4 or number != 4:
+        raise ValueError("COSE message is no array of four")
+    major, number, at = cbor.head(data, at)
+    if major != 2:
+        raise ValueError("COSE header or signature is no byte string")
+    _header(data, at + number)
+
+
+def _header(data, at):
+    major, number, at = cbor.head(data, at)
+    if major != 5:
+        raise ValueError("COSE header is no map")
+    if number > _HEADERS:
+        raise Refused("unsupported", "COSE header with more than alg and kid")
+
+
 def _open(data, tag):
     """The parts of a message of four: (protected, kid or None, payload, signature or tag, protected header)."""
     try:
-        message = cbor.loads(data)
-        if not isinstance(message, cbor.Tag) or message.tag != tag:
-            raise ValueError("no COSE tag %d" % tag)
-        if not isinstance(message.value, list) or len(message.value) != 4:
-            raise ValueError("COSE message is no array of four")
+        _look(data, tag)
+        message = cbor.loads(data, _DEPTH)
         protected, unprotected, payload, proof = message.value
-        if not isinstance(protected, bytes) or not isinstance(proof, bytes):
+        if not isinstance(proof, bytes):
             raise ValueError("COSE header or signature is no byte string")
-        header = cbor.loads(protected) if protected else {}
-        if not isinstance(header, dict) or not isinstance(unprotected, dict):
-            raise ValueError("COSE header is no map")
+        if protected:
+            _header(protected, 0)
+        header = cbor.loads(protected, _HEADERS) if protected else {}
         if payload is not None and not isinstance(payload, bytes):
             raise ValueError("COSE payload is no byte string")
     except ValueError as error:

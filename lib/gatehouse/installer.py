@@ -7,7 +7,7 @@ import time
 
 from micropython import const
 
-from gatehouse import Refused, record
+from gatehouse import Refused
 from gatehouse.memory import unload
 
 _CHUNK = const(1024)  # bytes read and written at once
@@ -19,6 +19,11 @@ _REFILL_MS = const(5000)  # and how long it takes until one more is: a check tak
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
 _PASSING = ("network", "timeout", "http", "tls", "full", "busy", "expired", "state", "clock", "memory", "disabled")
+_OF_THE_SOURCE = (
+    "digest",
+    "size",
+)  # while files come: a pack that is damaged or not all there yet says nothing of the offer
+_MAX_HELD = const(4)  # offers that the policy holds back, remembered by their digests
 
 
 class Installer:
@@ -27,7 +32,8 @@ class Installer:
     {"state": idle, available, downloading, installing, downloaded, pending-reboot, trial, confirmed, rolled-back,
     refused or failed, "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files,
     "total": files}. `refused` is the same map of the last refusal, with "count". `on_change()` is called at every
-    change of state and after each file. `link` is the link.Link that packs may come over, once there is one.
+    change of state and after each file. `again`: whether what was refused last may be taken later. `link` is the
+    link.Link that packs may come over, once there is one.
     """
 
     def __init__(self, boot, on_change=None):
@@ -43,8 +49,10 @@ class Installer:
         self._notes_ms = self._budget_ms
         self._unnoted = 0  # refusals that were not journaled one by one
         self._event = None  # what is to be journaled once there is room in memory
-        self._held = None  # (step, components, manifest digest) that the policy holds back
+        self._held = {}  # SHA-256 of an envelope -> (step, components, manifest digest) that the policy holds back
+        self._newest = None  # manifest digest of the last one
         self._approved = None  # (step, manifest digest)
+        self.again = False
         self.link = None
         self.refused = None
         self.state = {
@@ -81,11 +89,12 @@ class Installer:
         if self._busy:
             return False  # the caller keeps the newest offer and comes again
         self._busy = True
-        # Refusals are remembered by all bytes of the envelope: one with a bad signature shares its manifest, and so
-        # its digest, with the honest one.
+        self.again = False
+        # By all bytes of the envelope: one with a bad signature shares its manifest's digest with the honest one.
         whole = hashlib.sha256(data).digest()
         digest = b""
         self._sequence = 0  # of the manifest, once it is authenticated
+        self._held.pop(whole, None)
         admitted = False
         try:
             known = self._remembered.get(whole)
@@ -116,9 +125,9 @@ class Installer:
                 return True
             payloads = envelope.payloads()
             envelope = None  # nothing may hold on to what is unloaded now
-            return await self._take(manifest, names, payloads, data)
+            return await self._take(manifest, names, payloads, data, whole)
         except Refused as error:
-            self._refuse(error.reason, error.detail, digest, self._sequence, whole)
+            self._refuse(error.reason, error.detail, digest, self._sequence, whole, error.again)
         except MemoryError:
             # No reason to stop the device: the same offer may find room later, and must not reset it again and again.
             unload()
@@ -126,9 +135,6 @@ class Installer:
             if admitted and not self._waits("install", names, digest) and self._leave(data, digest):
                 return True
             self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
-            if self._boot.mode == "install":  # not even alone: the next boot must not leave it to the core again
-                self._boot.record.outcome = ["failed", "memory", digest, self._sequence]
-                self._boot.record.save()
         except OSError as error:
             reason = "full" if error.errno == 28 else "state"
             self._refuse(reason, "flash: %s" % error, digest, self._sequence, whole)
@@ -144,28 +150,37 @@ class Installer:
     def approve(self, step):
         """Allow what the policy holds back: policy.DOWNLOAD, or policy.INSTALL, which includes it.
 
-        Whether anything is held back. The caller has checked who asks, and offers the same envelope again.
+        Of several it is the last one. Whether anything is held back. The caller has checked who asks.
         """
         if self._held:
-            self._approved = (step, self._held[2])
+            self._approved = (step, self._newest)
         return bool(self._held)
 
-    def ready(self):
-        """Whether what the policy held back may go on now: then the same envelope is to be offered again."""
-        return bool(self._held) and not self._waits(*self._held)
+    def ready(self, data):
+        """Whether an envelope that the policy held back may go on now, and is to be offered again. None: it was not."""
+        held = self._held.get(hashlib.sha256(data).digest())
+        return held and not self._waits(*held)
+
+    def knows(self, data):
+        """Whether an envelope has been refused for good in this boot, or brings nothing new."""
+        return hashlib.sha256(data).digest() in self._remembered
 
     def _waits(self, step, names, digest):
         """What holds a step back: None, or a text for people."""
         from gatehouse import policy
 
-        if self._approved in ((step, digest), (policy.INSTALL, digest)):
-            return None
+        if self._approved in ((step, digest), (policy.INSTALL, digest)) or self._boot.mode == "install":
+            return None  # the core alone has only offers for which the application asked before it left them
         return policy.held(self._boot.config, names, step, self._boot.now())
 
-    def _hold(self, step, names, manifest, state):
+    def _hold(self, step, names, manifest, state, whole):
         """Whether the policy holds `step` back; then the installer is in `state`."""
         why = self._waits(step, names, manifest.digest)
-        self._held = (step, names, manifest.digest) if why else None
+        if why:
+            if len(self._held) >= _MAX_HELD:
+                self._held.clear()
+            self._held[whole] = (step, names, manifest.digest)
+            self._newest = manifest.digest
         if why and self._boot.config.notify:
             self._set(state, reason=None, detail=why, digest=manifest.digest, sequence=manifest.sequence)
         return bool(why)
@@ -186,16 +201,19 @@ class Installer:
         policy.check_enabled(self._boot.config, names)
         return manifest, names
 
-    async def _take(self, manifest, names, payloads, data):
+    async def _take(self, manifest, names, payloads, data, whole):
         """Install what was admitted. Whether a restart is due."""
         boot = self._boot
-        if self._hold("download", names, manifest, "available"):
+        for section in ("payload-fetch", "install", "validate"):
+            for _ in manifest.run(section, boot):
+                break  # vendor, class, device and date are asked for before anything is done
+        if self._hold("download", names, manifest, "available", whole):
             return False
         if boot.identity.install_alone and boot.mode == "active":
-            if self._hold("install", names, manifest, "available"):
+            if self._hold("install", names, manifest, "available", whole):
                 return False
             if not self._leave(data, manifest.digest):
-                raise Refused("memory", "the core alone had no room for it")
+                raise Refused(boot.record.outcome[1] or "state", "the core alone could not install it", again=True)
             return True
         unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit", "suit_check", "cose")
         from gatehouse import update
@@ -210,8 +228,12 @@ class Installer:
             total=0,
         )
         work = update.Installation(boot, manifest, names, payloads, self.link, self._progress, self._buffer)
-        await work.bring()
-        if self._hold("install", names, manifest, "downloaded"):
+        try:
+            await work.bring()
+        except Refused as error:
+            error.again = error.again or error.reason in _OF_THE_SOURCE
+            raise
+        if self._hold("install", names, manifest, "downloaded", whole):
             return False
         work.switch(data)
         self._event = ("pending-reboot", manifest.digest[:8], manifest.sequence)
@@ -220,15 +242,9 @@ class Installer:
 
     def _leave(self, data, digest):
         """Leave an admitted offer to the next boot, the core alone, which has more room. Whether that was done."""
-        boot = self._boot
-        if boot.mode != "active" or (boot.record.outcome or [])[:3] == ["failed", "memory", digest]:
-            return False
-        try:
-            boot.healthy()  # it reached the broker; and the boot that installs runs no release that could show health
-            record.save(record.OFFER, data)
-        except MemoryError:
-            return False
-        return True
+        from gatehouse import alone
+
+        return alone.leave(self._boot, data, digest, _PASSING + _OF_THE_SOURCE)
 
     async def _wait_for_budget(self):
         """Refused offers cost a signature check each, so that they come in no faster than it can be borne."""
@@ -253,13 +269,15 @@ class Installer:
             self._remembered.clear()
         self._remembered[whole] = refusal
 
-    def _refuse(self, reason, detail, digest, sequence, whole):
+    def _refuse(self, reason, detail, digest, sequence, whole, again=False):
         refusal = {"reason": reason, "detail": detail, "digest": digest, "sequence": sequence, "count": 1}
         if self.refused and self.refused["digest"] == digest and self.refused["reason"] == reason:
             refusal["count"] += self.refused["count"]
         self.refused = refusal
-        if reason not in _PASSING:
+        self.again = again or reason in _PASSING
+        if not self.again:
             self._remember(whole, refusal)
+        if reason not in _PASSING:
             self._journal_refusal(reason, digest)
         if self._boot.record.trial or (reason == "failed-before" and self.state["digest"] == digest):
             if self._on_change:
@@ -267,6 +285,10 @@ class Installer:
         else:
             state = "failed" if reason in _PASSING else "refused"
             self._set(state, reason=reason, detail=detail, digest=digest, sequence=sequence)
+            if self._boot.mode == "install":
+                from gatehouse import alone
+
+                alone.give_up(self._boot, state, reason, digest, sequence)
 
     def _progress(self, done, total):
         if self.state["done"] != done or self.state["total"] != total:

@@ -46,6 +46,7 @@ class Link:
                  password=None, keepalive_s=60):  # fmt: skip
         """subscriptions: topics, taken at QoS 1; tls: (authorities, certificate, key) in DER, or None for plain TCP."""
         self.connected = False
+        self._again = False
         self.connects = self.dropped = self._oversize = 0
         self.failures = {}
         self.last_failure = None
@@ -114,6 +115,10 @@ class Link:
                 return False
             await asyncio.sleep_ms(self.POLL_MS)
 
+    def renew(self):
+        """Subscribe again, so that the broker sends what it retains once more (MQTT 3.1.1, section 3.8.4)."""
+        self._again = True
+
     def close(self):
         """Publish `offline`, say farewell, and end run(): before a restart that is meant."""
         self._closed = True
@@ -165,6 +170,10 @@ class Link:
                 if entry in self._queue and (sent or entry[4] >= _TRIES):
                     self._forget(entry)
                     self.dropped += 0 if sent else 1
+            if self._again and self._client is client:
+                self._again = False
+                for topic in self._subscriptions:
+                    self._exchange(client.subscribe, _bytes(topic), 1)
             if self._client is client and ticks_diff(ticks_ms(), pinged) >= self._keepalive_s * 500:
                 if client.awaiting_ping:
                     raise OSError(ETIMEDOUT)

@@ -31,8 +31,8 @@ _PASSING = (
     "uri",
 )
 # Passing too, but not on every device or only before a restart: their names may come late.
-_RARE = ("rotation", "image", "blocks")
-_STAYING = ("slots", "status", "installer", "link", "wifi")
+_RARE = ("rotation", "image", "blocks", "alone")
+_STAYING = ("slots", "status", "installer", "offers", "link", "wifi")
 
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
 _BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: collecting would take most of the time

@@ -7,6 +7,7 @@ because 1.3.4 has neither a timeout nor an SSLContext there. wait_msg() reads pa
 the packet id wraps at 65535, where umqtt would send 0.
 """
 
+import gc
 from errno import ETIMEDOUT
 
 from micropython import const
@@ -17,11 +18,29 @@ from gatehouse.dial import BUFFER, Wire, is_tls
 
 MAX_MESSAGE = 8192  # bytes of payload: the largest envelope that suit takes
 _MAX_TOPIC = const(128)
+_SMALL = const(1024)  # bytes that are found somewhere even in a heap in use
 _MAX_DRAIN = const(1 << 20)  # a larger packet is no accident: the connection ends
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _SUBACK = const(0x90)
 _PINGRESP = const(0xD0)
+
+
+def _room(length):
+    """Whether memory has room for a payload and the copy that is made where it comes in pieces.
+
+    A retained message that ends the session would end each that follows, too. One that is passed over does not.
+    """
+    if length <= _SMALL:
+        return True
+    try:
+        kept = bytearray(length), bytearray(length)
+        return bool(kept)
+    except MemoryError:
+        return False
+    finally:
+        kept = None
+        gc.collect()
 
 
 def kind(error):
@@ -154,7 +173,7 @@ class Client(simple.MQTTClient):
         length -= 2 + topic_length + 2 * qos
         if length < 0 or not topic_length:
             raise Malformed("topic of %d bytes" % topic_length)
-        fits = topic_length <= _MAX_TOPIC and length <= MAX_MESSAGE
+        fits = topic_length <= _MAX_TOPIC and length <= MAX_MESSAGE and _room(length)
         topic = wire.read(topic_length) if fits else self._drain(topic_length)
         packet_id = wire.read(2) if qos else None
         payload = wire.read(length) if fits else self._drain(length)

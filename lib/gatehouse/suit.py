@@ -138,10 +138,11 @@ class Envelope:
         "signature" when a block in a known key's name does not hold, "key" when no block is by a known key.
         """
         keys = list(keys)
-        wrapper = decode(self.member(_AUTHENTICATION), list, "wrapper")
+        # Nobody has signed this list: at depth 1 it holds byte strings and numbers, which take no more room than here.
+        wrapper = decode(self.member(_AUTHENTICATION), list, "wrapper", 1)
         if not 0 < len(wrapper) <= 1 + _MAX_BLOCKS:
             raise Refused("format", "wrapper")
-        if digest(decode(wrapper[0], list, "digest")) != self.digest:
+        if digest(decode(wrapper[0], list, "digest", 1)) != self.digest:
             raise Refused("digest", "the manifest is not the one that was signed")
         signers = {}
         limit = self.checks + _MAX_CHECKS

@@ -75,10 +75,10 @@ _IDENTIFIERS = {_VENDOR: "vendor_id", _CLASS: "class_id", _DEVICE: "device_id"}
 _SHA256 = const(-16)  # COSE algorithm; the only digest of the subset
 
 
-def decode(data, kind, what):
+def decode(data, kind, what, depth=cbor.MAX_DEPTH):
     """The CBOR item in `data`, which must be a `kind` (dict or list). Refused "format" naming `what`."""
     try:
-        value = cbor.loads(data) if isinstance(data, bytes) else None
+        value = cbor.loads(data, depth) if isinstance(data, bytes) else None
     except ValueError as error:
         raise Refused("format", "%s: %s" % (what, error))
     if not isinstance(value, kind):

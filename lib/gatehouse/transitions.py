@@ -99,6 +99,22 @@ def merge(record, other):
         lowest[component] = max(sequence, lowest.get(component, 0))
 
 
+def load(nvs):
+    """The record of the file, or a new one, each with the NVS floors merged in."""
+    floors = None
+    try:
+        floors = cbor.loads(nvs.blob("floors") or b"")
+    except ValueError:
+        pass  # never written, or not readable: the record's own floors stand
+    try:
+        found = records.Record(records.load(records.PATH) or b"")
+    except ValueError:
+        return records.Record(None, floors)
+    if floors:
+        merge(found, floors)
+    return found
+
+
 def confirm(boot):
     """confirm_trial() with all that follows the record: NVS, the bootloader, configurations that nobody needs now."""
     record = boot.record
@@ -123,8 +139,7 @@ def restore(record, factory):
         raise Refused("state", "no release runs here")
     release = records.Release(record.active.fields())
     release.config = records.FACTORY if factory else record.last
-    start_trial(record, release, b"", 0, [])
-    record.save()
+    _commit(record, release, b"", 0, [])
 
 
 def switch(boot, slot, manifest, names, partition, no_return, data):
@@ -151,5 +166,17 @@ def switch(boot, slot, manifest, names, partition, no_return, data):
             record.save()
         trial.partition = partition
         image.switch(partition)
-    start_trial(record, trial, manifest.digest, manifest.sequence, names, no_return)
-    record.save()  # the switch
+    _commit(record, trial, manifest.digest, manifest.sequence, names, no_return)
+
+
+def _commit(record, *trial):
+    """start_trial() and the write that makes it so: the switch. A write that fails leaves the record as it was."""
+    before = record.trial, record.update, record.tries, record.outcome
+    configs = dict(record.configs)
+    start_trial(record, *trial)
+    try:
+        record.save()
+    except (OSError, Refused):
+        record.trial, record.update, record.tries, record.outcome = before
+        record.configs = configs
+        raise

@@ -162,6 +162,19 @@ def admitted(store, envelope, component, keep=None):
     return manifest
 
 
+class Undated:
+    """A device as manifests ask it whose content lies here already: that was fresh once, and no date may undo it."""
+
+    not_before = 0
+
+    def __init__(self, boot):
+        self.vendor_id, self.class_id, self.device_id = boot.vendor_id, boot.class_id, boot.device_id
+
+    def now(self):
+        """Earlier than any use-before."""
+        return 0
+
+
 def payload(envelope, manifest, component, device):
     """The payload (bytes) of a small component, `config` or `trust`, out of its envelope, a suit.Envelope.
 

@@ -79,6 +79,21 @@ def make(rng: random.Random) -> dict[str, Any]:
         "app, no return": envelope(suit.wrap(no_return.encode(), [release], members=no_return.members()), SEQUENCE),
         "app by the new key": envelope(product.sign(SEQUENCE + 50, app(), new.release), SEQUENCE + 50),
         "app by the old key, later": envelope(product.sign(SEQUENCE + 60, app(), release), SEQUENCE + 60),
+        "app for another class": envelope(
+            suit.build_envelope(SEQUENCE + 80, [app()], device.VENDOR, bytes(16), [release]), SEQUENCE + 80
+        ),
+        "app, expired": envelope(product.sign(SEQUENCE, app(use_before=NOW - 1), release), SEQUENCE),
+        "app, expires": envelope(product.sign(SEQUENCE, app(use_before=NOW + 10), release), SEQUENCE),
+        "app ahead of the clock": envelope(product.sign(NOW + 90000, app(), release), NOW + 90000),
+        "trust: expires": envelope(
+            product.sign(
+                SEQUENCE,
+                suit.Component("trust", payload=store(2, running), use_before=NOW + 10),
+                root,
+            ),
+            SEQUENCE,
+        ),
+        "config that expires": config({10: 88}, SEQUENCE, use_before=NOW + 10),
         "updates off": config({13: False}, SEQUENCE + 1),
         "updates on": config({13: True}, SEQUENCE + 2),
         "manual": config({14: False, 15: False}, SEQUENCE + 1),

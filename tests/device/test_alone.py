@@ -147,6 +147,84 @@ def test_update_that_the_policy_holds_back_costs_no_restart():
     installer, pack = device.offer(boot, case["offers"]["app by the old key, later"])
     assert not installer.due and not pack.ranges and installer.state["state"] == "available"
     device.clock(case["now"] + 11 * 60)
-    assert installer.ready()
+    assert installer.ready(case["offers"]["app by the old key, later"]["envelope"])
     installer, _ = device.offer(boot, case["offers"]["app by the old key, later"], found=installer)
     assert installer.due
+
+
+def alone_and_back(case, boot, name, pack):
+    """Offer to the application; how many times the core alone ran in five boots that are offered it again."""
+    alone = 0
+    for _ in range(5):
+        installer, _ = device.offer(boot, case["offers"][name], pack and device.MemoryPack(pack))
+        if installer.due:
+            boot = again(case)
+            assert boot.mode == "install"
+            alone += 1
+            installer, _ = device.offer(boot, {"envelope": boot.pending, "pack": pack})
+            assert not installer.due
+        boot = again(case)
+        assert boot.mode == "active"
+        boot.healthy()
+    return alone, installer
+
+
+def test_what_the_core_alone_could_not_install_is_not_left_to_it_again_at_once():
+    case, boot = start()
+    pack = case["pack"][:-1] + bytes([case["pack"][-1] ^ 1])
+    alone, installer = alone_and_back(case, boot, "app", pack)
+    assert alone == 1 and installer.refused["reason"] == "digest"
+    boot = again(case)
+    from gatehouse import status
+
+    status.uptime = lambda: 3600  # an hour later
+    assert device.offer(boot, case["offers"]["app"])[0].due
+    boot = again(case)
+    assert boot.mode == "install"
+    assert device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})[0].due
+
+
+def test_offer_for_another_class_or_out_of_date_costs_no_restart():
+    case, boot = start()
+    for name, reason in (("app for another class", "class"), ("app, expired", "expired")):
+        installer, _ = device.offer(boot, case["offers"][name])
+        assert not installer.due and installer.refused["reason"] == reason
+    assert device.offer(boot, case["offers"]["app"])[0].due
+
+
+def test_approval_reaches_the_core_alone():
+    from gatehouse import policy
+
+    case, boot = start()
+    device.offer(boot, case["offers"]["manual"])
+    boot = again(case)
+    device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})
+    boot = again(case)
+    boot.confirm()
+    boot = again(case)
+    release = case["offers"]["app by the old key, later"]
+    installer, _ = device.offer(boot, release)
+    assert not installer.due and installer.approve(policy.INSTALL)
+    device.offer(boot, release, found=installer)
+    assert installer.due
+    boot = again(case)
+    installer, _ = device.offer(boot, {"envelope": boot.pending, "pack": case["pack"]})
+    assert installer.due and again(case).mode == "trial"
+
+
+def test_flash_that_takes_no_offer_is_no_reason_to_stop():
+    case, boot = start(alone=False)
+    from gatehouse import record, update
+
+    update.Installation.bring = no_room
+    save = record.save
+
+    def full(path, data):
+        if path == record.OFFER:
+            raise OSError(28)
+        save(path, data)
+
+    record.save = full
+    quiet = boot.record.quiet
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert not installer.due and installer.refused["reason"] == "memory" and boot.record.quiet == quiet

@@ -43,6 +43,10 @@ class Link:
         self.connected = False
         self.sent = []
         self.closed = False
+        self.renewed = 0
+
+    def renew(self):
+        self.renewed += 1
 
     async def run(self):
         while not self.reachable:
@@ -82,7 +86,10 @@ class Installer:
         self.answers = {}
         self.refused = None
         self.confirmations = 0
-        self.may = False  # what the policy says of an offer that it held back
+        self.may = False  # what the policy says of the offers that it holds back
+        self.held = []
+        self.known = []
+        self.again = False
         self.state = {
             "state": "idle",
             "reason": None,
@@ -97,18 +104,26 @@ class Installer:
         self.confirmations += 1
         self.on_change()
 
-    def ready(self):
-        return self.may
+    def ready(self, data):
+        return self.may if data in self.held else None
+
+    def knows(self, data):
+        return data in self.known
 
     async def offer(self, data):
         self.offered.append(data)
+        self.again = False
+        if data in self.held:
+            self.held.remove(data)
         answers = self.answers.get(data, [None])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if answer is True or answer is None:
             return answer is True
         self.state["state"] = answer
         if answer in ("available", "downloaded"):
+            self.held.append(data)
             return False
+        self.again = answer == "failed"
         self.refused = {"reason": "x", "digest": b"", "sequence": 0, "count": 1, "detail": ""}
         return False
 
@@ -129,15 +144,16 @@ def application(boot):
     gatehouse.link.for_device = Link
     gatehouse.installer.Installer = Installer
     gatehouse.wifi.run = Wifi.run
+    from gatehouse import offers
+
+    waits = offers.Offers
+    waits.GATHER_MS, waits.PAUSE_MS, waits.FIRST_RETRY_MS, waits.LOOK_MS = 1, 0, 1, 30000
     sys.modules.pop("app", None)
     import app
 
     class Quick(app.Application):
         BEAT_MS = 1
         COALESCE_MS = 1
-        GATHER_MS = 1
-        PAUSE_MS = 0
-        FIRST_RETRY_MS = 1
 
     return Quick(boot)
 
@@ -365,7 +381,7 @@ async def test_sensor_fault_and_its_end_are_reported():
 def envelope(sequence, filler=b""):
     from gatehouse import cbor
 
-    return cbor.dumps(cbor.Tag(107, {2: filler, 3: cbor.dumps({1: 1, 2: sequence})}))
+    return cbor.dumps(cbor.Tag(107, {2: filler, 3: cbor.dumps({1: 1, 2: sequence, 3: b""})}))
 
 
 async def test_only_offers_go_to_the_installer():
@@ -414,7 +430,7 @@ async def test_failed_offer_comes_again_and_refused_one_does_not():
 
 async def test_offer_that_the_policy_holds_back_comes_again_when_it_may():
     app = application(boot_of("active"))
-    app.POLICY_MS = 1
+    app.offers.LOOK_MS = 1
     app.installer.answers[envelope(2)] = ["available", "downloaded", None]
     task = running(app)
     app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
@@ -447,7 +463,7 @@ async def test_clock_that_gets_set_is_reported_and_brings_a_failed_offer_back():
     boot = boot_of("active")
     boot.clock = None
     app = application(boot)
-    app.FIRST_RETRY_MS = 60000
+    app.offers.FIRST_RETRY_MS = 60000
     app.installer.answers[envelope(2)] = ["failed", None]
     task = running(app)
     app.link.on_message(b"gatehouse/gh-1/offer", envelope(2))
@@ -485,36 +501,6 @@ async def test_release_on_trial_takes_no_offer_before_it_confirmed():
     await until(lambda: app.installer.offered, "offer after the confirmation")
     assert boot.confirms == 1
     task.cancel()
-
-
-def test_waiting_offers_are_bounded_and_the_highest_stay():
-    boot_of("active")
-    application(fake_boot.Boot())
-    import app
-
-    offers = app.Offers()
-    big = b"x" * 3000
-    for sequence in (1, 3, 2, 3):
-        offers.put(envelope(sequence, big))
-    assert len(offers) == 2
-    assert [offers.take(), offers.take()] == [envelope(3, big), envelope(2, big)]
-
-
-def test_offers_that_cannot_be_read_wait_behind_the_others():
-    boot_of("active")
-    application(fake_boot.Boot())
-    import app
-    from gatehouse import cbor
-
-    odd = [b"\xff", b"", cbor.dumps({}), cbor.dumps(cbor.Tag(107, [1])), cbor.dumps(cbor.Tag(107, {3: 5}))]
-    odd.append(cbor.dumps(cbor.Tag(107, {3: cbor.dumps({2: "x"})})))
-    odd.append(cbor.dumps(cbor.Tag(107, {3: cbor.dumps([])})))
-    offers = app.Offers()
-    for data in odd:
-        offers.put(data)
-    offers.put(envelope(1))
-    assert offers.take() == envelope(1)
-    assert len(offers) == len(odd)
 
 
 # The sensor.

@@ -60,6 +60,17 @@ def test_unset_clock_takes_nothing():
     assert installer.due
 
 
+def test_number_ahead_of_a_wrong_clock_may_be_right_later():
+    case, boot = start()
+    honest = case["twins"]["honest"]
+    device.clock(honest["sequence"] - 86401)
+    installer, _ = device.offer(boot, honest)
+    assert installer.refused["reason"] == "sequence" and installer.again
+    device.clock(case["now"])
+    device.offer(boot, honest, found=installer)
+    assert installer.due
+
+
 def test_clock_before_the_last_release_does_not_make_an_expired_one_fresh():
     case, boot = start()
     device.clock(boot.not_before - 1)

@@ -46,6 +46,45 @@ def test_failure_that_may_pass_is_tried_again():
     assert installer.due, installer.state
 
 
+def test_damaged_pack_says_nothing_of_the_offer():
+    case, boot = start()
+    pack = bytearray(case["honest"]["pack"])
+    pack[-1] ^= 1
+    installer, _ = device.offer(boot, case["honest"], device.MemoryPack(bytes(pack)))
+    assert (installer.refused["reason"], installer.state["state"]) == ("digest", "refused")
+    assert installer.again and not installer.knows(case["honest"]["envelope"])
+    device.offer(boot, case["honest"], found=installer)
+    assert installer.due, installer.state
+
+
+def test_fault_of_the_offer_is_remembered():
+    case, boot = start()
+    installer, _ = device.offer(boot, case["writes"])
+    assert not installer.again and installer.knows(case["writes"]["envelope"])
+    assert not installer.knows(case["honest"]["envelope"])
+
+
+def test_switch_that_cannot_be_written_leaves_the_record_as_it_was():
+    case, boot = start()
+    from gatehouse import record
+
+    save = record.Record.save
+
+    def full(self):
+        if self.trial:
+            raise OSError(28)
+        save(self)
+
+    record.Record.save = full
+    before = boot.record.dumps()
+    installer, _ = device.offer(boot, case["honest"])
+    assert not installer.due and installer.refused["reason"] == "full" and installer.again
+    assert boot.record.dumps() == before
+    record.Record.save = save
+    device.offer(boot, case["honest"], found=installer)
+    assert installer.due, installer.state
+
+
 def test_write_is_no_way_to_an_application():
     case, boot = start()
     installer, pack = device.offer(boot, case["writes"])

@@ -48,13 +48,13 @@ def test_on_command_nothing_is_downloaded_or_installed_by_itself():
 
     case, boot = start("manual")
     installer, pack = device.offer(boot, application(case))
-    assert not installer.due and not pack.ranges and not installer.ready()
+    assert not installer.due and not pack.ranges and not installer.ready(application(case)["envelope"])
     assert (installer.state["state"], installer.state["detail"]) == ("available", "download on command")
-    assert installer.approve(policy.DOWNLOAD) and installer.ready()
+    assert installer.approve(policy.DOWNLOAD) and installer.ready(application(case)["envelope"])
     installer, pack = device.offer(boot, application(case), found=installer)
     assert not installer.due and pack.ranges and boot.record.trial is None
-    assert installer.state["state"] == "downloaded" and not installer.ready()
-    assert installer.approve(policy.INSTALL) and installer.ready()
+    assert installer.state["state"] == "downloaded" and not installer.ready(application(case)["envelope"])
+    assert installer.approve(policy.INSTALL) and installer.ready(application(case)["envelope"])
     installer, pack = device.offer(boot, application(case), found=installer)
     assert installer.due and not pack.ranges, "it was there"
     assert device.boot().mode == "trial"
@@ -79,19 +79,21 @@ def test_available_update_is_told_unless_that_is_off():
     case, boot = start("manual, not told")
     installer, pack = device.offer(boot, application(case))
     assert installer.state["state"] == "confirmed" and not pack.ranges  # of the configuration
-    assert not installer.ready()
+    assert not installer.ready(application(case)["envelope"])
 
 
 def test_installed_only_within_the_maintenance_window():
     case, boot = start("window")
     installer, pack = device.offer(boot, application(case))
-    assert installer.state["state"] == "downloaded" and pack.ranges and not installer.ready()
+    assert (
+        installer.state["state"] == "downloaded" and pack.ranges and not installer.ready(application(case)["envelope"])
+    )
     device.clock(case["now"] + 9 * 60)
-    assert not installer.ready()
+    assert not installer.ready(application(case)["envelope"])
     device.clock(case["now"] + 15 * 60 + 59)
-    assert not installer.ready()
+    assert not installer.ready(application(case)["envelope"])
     device.clock(case["now"] + 10 * 60 + 59)
-    assert installer.ready()
+    assert installer.ready(application(case)["envelope"])
     installer, _ = device.offer(boot, application(case), found=installer)
     assert installer.due
 

@@ -5,20 +5,11 @@ import sys
 
 import fake_boot
 from harness import raises
-from test_app import Link, Module, Network, Wifi, until, without_memory
-
-
-class Installer:
-    """One that has nothing to do."""
-
-    def __init__(self, boot, on_change):
-        self.refused = None
-        self.state = {"state": "idle", "reason": None, "detail": "", "digest": b"", "sequence": 0, "total": 0}
+from test_app import Installer, Link, Module, Network, Wifi, envelope, until, without_memory
 
 
 def alone(times):
     """The core alone on a device whose first reports find no memory, its broker there."""
-    fake_boot.slot()
     import gatehouse
 
     sys.modules["network"] = Network
@@ -27,9 +18,10 @@ def alone(times):
         sys.modules["gatehouse." + name] = module
         setattr(gatehouse, name, module)
     gatehouse.link.for_device, gatehouse.installer.Installer, gatehouse.wifi.run = Link, Installer, Wifi.run
-    from gatehouse import recovery, status
+    from gatehouse import offers, recovery, status
 
-    recovery.Recovery.PAUSE_MS = 1
+    offers.Offers.GATHER_MS, offers.Offers.PAUSE_MS = 1, 0
+    recovery.Recovery.PAUSE_MS = recovery.Recovery.RETRY_MS = recovery.Recovery.FAREWELL_MS = 1
     boot = fake_boot.Boot("recovery")
     boot.pending = None
     status.seal = without_memory(status.seal, times)
@@ -37,6 +29,35 @@ def alone(times):
     core._link.connected = True
     core._changed.set()
     return core
+
+
+async def test_offer_that_is_refused_does_not_hide_the_one_that_helps():
+    core = alone(0)
+    installer = core._installer
+    installer.answers[envelope(7)] = ["refused"]
+    core._received(b"gatehouse/gh-1/offer", envelope(5))
+    core._received(b"gatehouse/group/all/offer", envelope(7))
+    task = asyncio.create_task(core._update())
+    await until(lambda: len(installer.offered) == 2, "both")
+    assert installer.offered == [envelope(7), envelope(5)]
+    task.cancel()
+
+
+def left(core):
+    core._boot.mode = "install"
+    core._boot.pending = envelope(5)
+    core._link.connected = True
+    return core._installer
+
+
+async def test_offer_that_was_left_is_tried_and_given_up():
+    for answers, tries in ((["refused"], 1), (["failed"], 3), (["failed", True], 2), ([True], 1)):
+        core = alone(0)
+        installer = left(core)
+        installer.answers[envelope(5)] = answers
+        core._received(b"gatehouse/gh-1/offer", envelope(9))  # only what was left is looked at
+        await asyncio.wait_for(core._update(), 5)
+        assert (installer.offered, core._boot.restarts) == ([envelope(5)] * tries, 1), answers
 
 
 async def test_report_that_finds_no_memory_comes_later():

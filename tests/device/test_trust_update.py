@@ -42,6 +42,41 @@ def test_revoked_key_signs_nothing_more_while_its_release_runs_on():
     assert device.boot().mode == "active"
 
 
+def test_root_revokes_without_a_clock():
+    case, boot = start()
+    device.clock(None)
+    assert offer(case, boot, "app").refused["reason"] == "clock"
+    assert offer(case, boot, "trust: new release key").due
+
+
+def test_date_of_what_is_here_already_is_not_asked_again():
+    case, boot = start()
+    assert offer(case, boot, "trust: expires").due
+    boot = device.boot()
+    device.clock(case["now"])
+    assert (boot.mode, boot.trust.version) == ("active", 2), boot.failure
+    assert offer(case, boot, "config that expires").due
+    boot = device.boot()
+    boot.confirm()
+    device.clock(case["now"])
+    assert offer(case, boot, "app, expires").due
+    boot = device.boot()
+    assert (boot.mode, boot.config.trial_s) == ("trial", 88), boot.failure
+    boot.confirm()
+    device.clock(None)  # as after a power-on
+    boot = device.boot()
+    assert (boot.mode, boot.config.trial_s, boot.failure) == ("active", 88, None)
+
+
+def test_date_is_asked_when_it_is_offered():
+    case, boot = start()
+    for name in ("trust: expires", "config that expires", "app, expires"):
+        device.clock(case["now"] + 11)
+        assert offer(case, boot, name).refused["reason"] == "expired", name
+    device.clock(case["now"])
+    assert offer(case, boot, "config that expires").due
+
+
 def test_release_signed_by_a_revoked_key_is_not_installed_by_the_keep_list():
     case, boot = start()
     boot = rotated(case, boot, "trust: new release key")

@@ -269,6 +269,30 @@ def test_oversized_offer_is_skipped_and_the_honest_one_taken(device: Device, for
     device.tells("confirmed", None)
 
 
+@pytest.mark.parametrize("where", ["manifest", "wrapper", "header"])
+def test_offer_of_many_small_items_does_not_keep_the_honest_one_out(
+    device: Device, forge: Forge, shop: Stage, where: str
+) -> None:
+    """Retained, and newest by its claim: decoded, its empty lists would fill the heap at each connect."""
+    lists = b"\x87" + 7 * (b"\x99\x03\xe8" + 1000 * b"\x80")
+    claim = (1 << 60).to_bytes(8, "big")
+    manifest = b"\xa3\x01\x01\x02\x1b" + claim + b"\x03" + (lists if where == "manifest" else b"\x40")
+    digest = cbor.dumps([-16, hashlib.sha256(cbor.dumps(manifest)).digest()])
+    block = b"\xd2\x84\x43\xa1\x01\x28\xa1\x04" + lists + b"\xf6\x40"
+    rest = {"manifest": cbor.dumps(b""), "wrapper": lists, "header": cbor.dumps(block)}[where]
+    bomb = cbor.dumps(cbor.Tag(107, {2: b"\x82" + cbor.dumps(digest) + rest, 3: manifest}))
+    assert len(bomb) < 8192
+    offer(device, bomb)
+    device.board.power_on()
+    device.tells("refused", "format")
+    device.board.power_off()
+    since = device.witness.mark()
+    device.board.power_on()
+    device.runs("1.0.0", since=since)
+    device.publish(release(shop, "1.1.0"))
+    device.tells("confirmed", None, since=since)
+
+
 def test_flood_of_bogus_offers_leaves_the_device_to_the_honest_one(device: Device, forge: Forge, shop: Stage) -> None:
     device.board.power_on()
     device.runs("1.0.0")

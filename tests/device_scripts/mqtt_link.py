@@ -52,6 +52,7 @@ the_link = link.Link(
     job.get("password"),
     job.get("keepalive", 60),
 )
+real_room = mqtt._room
 slowest = 0  # ms between two turns of the loop
 
 
@@ -77,6 +78,11 @@ async def obey(name, *arguments):
         tell("acked", answer, time.ticks_diff(time.ticks_ms(), started))
     elif name == "pid":
         the_link._client.pid = arguments[0]
+    elif name == "renew":
+        the_link.renew()
+    elif name == "room":
+        mqtt._room = lambda length: arguments[0] or length <= 1024
+        tell("room", [real_room(100), real_room(8192), real_room(1 << 30)])
     elif name == "close":
         the_link.close()
     elif name == "cancel":

@@ -174,6 +174,21 @@ def test_oversize_messages_are_drained_and_counted(umqtt, broker, observer, pki)
         assert (state["oversize"], state["connects"], state["failures"]) == (2, 1, {})
 
 
+def test_message_that_finds_no_memory_is_passed_over_and_comes_again(umqtt, broker, observer, pki):
+    with session(umqtt, broker.port, pki.tls(), subscriptions=[OFFER]) as link:
+        until(link, connected=True)
+        assert link.ask("room", False) == [True, True, False]
+        observer.publish(OFFER, b"x" * 8000, retain=True)
+        until(link, oversize=1)
+        observer.publish(OFFER, b"small")
+        assert link.get("message") == [OFFER, 5, "small", "bytes"]
+        link.ask("room", True)
+        link.tell("renew")
+        assert link.get("message") == [OFFER, 8000, "x" * 40, "bytes"]
+        state = link.ask("state")
+        assert (state["connects"], state["failures"]) == (1, {})
+
+
 def test_handler_may_publish_and_may_be_wrong(umqtt, broker, observer, pki):
     with session(umqtt, broker.port, pki.tls(), subscriptions=[OFFER]) as link:
         link.get("connect")

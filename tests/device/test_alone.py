@@ -100,6 +100,14 @@ def test_application_that_finds_no_memory_leaves_the_offer_to_the_core_once():
     update.Installation.bring = no_room
     installer, _ = device.offer(boot, case["offers"]["app"])
     assert not installer.due and installer.refused["reason"] == "memory", "or it would restart for ever"
+    from gatehouse import status
+
+    status.uptime = lambda: 3600
+    from gatehouse import update
+
+    update.Installation.bring = no_room
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert not installer.due, "it fits no better an hour later"
     installer, _ = device.offer(boot, case["offers"]["config 2"])
     assert installer.due, "another offer gets its own chance"
 

@@ -117,6 +117,29 @@ def test_sign1_takes_the_one_form():
     assert cose.sig_structure(ES256, b"payload") == b"\x84\x6aSignature1\x43\xa1\x01\x26\x40\x47payload"
 
 
+def test_shape_is_judged_before_anything_is_taken_apart():
+    inner = b"\x84\x43\xa1\x01\x26\xa0\xf6\x41s"
+    for odd in (
+        b"\x84" + inner + b"\xa0\xf6\x41s",
+        b"\xd2\xa4" + b"".join(b"\x43\xa1\x01" + bytes([alg]) + b"\xa0" for alg in b"\x25\x26\x27\x28"),
+    ):
+        with raises(Refused, "format"):
+            cose.sign1(odd)
+
+
+def test_header_of_many_entries_is_not_built():
+    many = cbor.dumps({number: 0 for number in range(1000)})
+    whole = b"\xd2\x84\x43\xa1\x01\x26" + many + b"\xf6\x41s"
+    loads, built = cbor.loads, []
+    cbor.loads = lambda *arguments: built.append(1) or loads(*arguments)
+    try:
+        with raises(Refused, "unsupported"):
+            cose.sign1(whole)
+    finally:
+        cbor.loads = loads
+    assert not built
+
+
 def test_sign1_header_with_anything_more():
     for protected in (
         {},

@@ -107,6 +107,7 @@ def test_broker_is_not_asked_again_where_all_found_room_nor_all_the_time():
             made.put(envelope(1, b"y" * 5000), b"device")
             made.put(envelope(2, b"x" * 5000), b"group")
             await until(lambda: not len(made), "empty")
+            await some_time()
         await some_time()
         assert made.renewed == [1]
         task.cancel()
@@ -173,7 +174,7 @@ def test_newer_offer_of_a_topic_replaces_one_that_waits_for_its_next_try():
     item = made.take()
     made.put(envelope(2), b"a")
     made._later(item)
-    assert [data(made.take()), made.take()] == [envelope(2), None]
+    assert data(made.take()) == envelope(2) and not len(made)
 
 
 def test_failing_one_is_tried_at_once_when_what_was_missing_is_there():

@@ -5,6 +5,7 @@ import fake_device as device
 from harness import cases
 
 HEAP = "8M"  # the flash is in RAM here
+TIMEOUT = 180  # a cut at each operation: half a minute where other programs run beside it
 
 
 def start():

@@ -8,6 +8,7 @@ import time
 from micropython import const
 
 from gatehouse import Refused
+from gatehouse.budget import refilled
 from gatehouse.memory import unload
 
 _CHUNK = const(1024)  # bytes read and written at once
@@ -249,14 +250,14 @@ class Installer:
     async def _wait_for_budget(self):
         """Refused offers cost a signature check each, so that they come in no faster than it can be borne."""
         while True:
-            self._budget, self._budget_ms = _refilled(self._budget, _BURST, self._budget_ms, _REFILL_MS)
+            self._budget, self._budget_ms = refilled(self._budget, _BURST, self._budget_ms, _REFILL_MS)
             if self._budget > 0:
                 return
             await asyncio.sleep_ms(_REFILL_MS // 5)
 
     def _journal_refusal(self, reason, digest):
         """Have a refusal journaled, few in a time; how many were not stands in the next one that is."""
-        self._notes, self._notes_ms = _refilled(self._notes, _NOTES, self._notes_ms, _NOTE_MS)
+        self._notes, self._notes_ms = refilled(self._notes, _NOTES, self._notes_ms, _NOTE_MS)
         if self._notes > 0:
             self._notes -= 1
             self._event = ("refused", reason, digest[:8], self._unnoted)
@@ -299,12 +300,3 @@ def _envelope(data):
     from gatehouse import suit  # in a function of its own: a local name would keep the module in memory
 
     return suit.Envelope(data)
-
-
-def _refilled(tokens, most, since, each_ms):
-    """(tokens, since) of a budget that gets one token back in each `each_ms`, up to `most`."""
-    now = time.ticks_ms()
-    while tokens < most and time.ticks_diff(now, since) >= each_ms:
-        tokens += 1
-        since = time.ticks_add(since, each_ms)
-    return tokens, since if tokens < most else now

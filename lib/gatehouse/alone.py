@@ -7,8 +7,8 @@ from gatehouse import Refused, record, status
 _AGAIN_S = const(3600)  # the application runs so long before the core alone tries again what it could not install
 
 
-def leave(boot, data, digest, passing):
-    """Leave an admitted envelope with this manifest digest to the next boot. Whether that was done.
+def leave(boot, data, digest, sequence, passing):
+    """Leave an admitted envelope with this manifest digest and sequence number to the next boot. Whether that was done.
 
     passing: the reasons that may pass with time. Not done where the core alone has tried this manifest: what was its
     own fault, or does not even fit alone, stays so; the rest is tried again once the application has had its time.
@@ -19,10 +19,15 @@ def leave(boot, data, digest, passing):
     if known == digest and state in ("failed", "refused"):
         if reason == "memory" or reason not in passing or status.uptime() < _AGAIN_S:
             return False
+    kept = boot.record.outcome, boot.record.quiet
     try:
         record.save(record.OFFER, data)
-        boot.healthy()  # it reached the broker; and the boot that installs runs no release that could show health
+        # That holds until the core alone says otherwise: should it crash, it must not be left to it again at once.
+        boot.record.outcome = ["failed", "state", digest, sequence]
+        boot.record.quiet = 0  # it reached the broker, and the boot that installs runs no release to show health
+        boot.record.save()
     except (MemoryError, OSError, Refused):
+        boot.record.outcome, boot.record.quiet = kept
         return False
     return True
 

@@ -1,6 +1,8 @@
 """Write files of a slot, each checked against its digest in the index as it comes: fetched, inflated or copied."""
 
+import gc
 import hashlib
+import io
 import os
 
 import deflate
@@ -13,6 +15,9 @@ _STEP = const(512)  # bytes of deflate input that are added at once
 _AHEAD = const(700)  # bytes of deflate input that 256 bytes of output can need, the block's tables included
 _OUT = const(256)
 _WINDOW_BITS = const(10)
+_QUEUE = const(1212)  # _STEP + _AHEAD
+_WINDOW = const(1024)  # bytes that deflate takes anew for each file: its window,
+_TABLES = const(1344)  # and its tables
 
 
 def make_folder(path):
@@ -64,24 +69,47 @@ async def block(pack, path, entry, number, buffer):
         raise Refused("digest", "block %d of %s" % (number, entry[0]))
 
 
-async def whole(pack, path, entry, buffer, queue):
+class Inflater:
+    """What inflating needs for file after file: a queue of input, and a place that is free again when it begins.
+
+    In a used heap pieces of a kilobyte are hard to find. So they are held while nothing inflates.
+    """
+
+    def __init__(self):
+        self.queue = io.BytesIO(_QUEUE)
+        self._place = bytearray(_TABLES), bytearray(_WINDOW)
+
+    def begin(self):
+        """A deflate stream over the queue."""
+        self._place = None
+        gc.collect()
+        self.queue.seek(0)
+        return deflate.DeflateIO(self.queue, deflate.RAW, _WINDOW_BITS)
+
+    def end(self):
+        """To be called when nothing refers to that stream any more."""
+        gc.collect()
+        self._place = bytearray(_TABLES), bytearray(_WINDOW)
+
+
+async def whole(pack, path, entry, buffer, inflater):
     """Write one file from its stored body and check its digest. Output is bounded by the size that was signed."""
     hasher = hashlib.sha256()
     with open(path, "wb") as out:
         if entry[4] == tree.RAW:
             await raw(pack, out, entry[1], hasher, buffer)
         else:
-            await _inflate(pack, out, entry, buffer[:_STEP], hasher, queue)
+            await _inflate(pack, out, entry, buffer[:_STEP], hasher, inflater)
+            inflater.end()
     if hasher.digest() != entry[2]:
         raise Refused("digest", entry[0])
 
 
-async def _inflate(pack, out, entry, buffer, hasher, queue):
+async def _inflate(pack, out, entry, buffer, hasher, inflater):
     left, stored = entry[1], entry[3]
     # DeflateIO reads a native BytesIO fast and a Python stream a byte at a time, so the input is refilled between
     # two reads of output.
-    queue.seek(0)
-    plain = deflate.DeflateIO(queue, deflate.RAW, _WINDOW_BITS)
+    queue, plain = inflater.queue, inflater.begin()
     piece = memoryview(bytearray(_OUT))
     waiting = 0  # bytes in the queue that are not read yet
     while left:

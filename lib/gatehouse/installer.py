@@ -245,7 +245,7 @@ class Installer:
         """Leave an admitted offer to the next boot, the core alone, which has more room. Whether that was done."""
         from gatehouse import alone
 
-        return alone.leave(self._boot, data, digest, _PASSING + _OF_THE_SOURCE)
+        return alone.leave(self._boot, data, digest, self._sequence, _PASSING + _OF_THE_SOURCE)
 
     async def _wait_for_budget(self):
         """Refused offers cost a signature check each, so that they come in no faster than it can be borne."""

@@ -6,7 +6,6 @@ A pack is one file: 4-byte big-endian length of the index, the index, the stored
 
 import asyncio
 import hashlib
-import io
 import os
 
 from micropython import const
@@ -14,7 +13,6 @@ from micropython import const
 from gatehouse import Refused, memory, tree
 
 _CHUNK = const(1024)
-_QUEUE = const(1212)  # bytes of deflate input, as body.py uses them
 _GAP = const(2048)  # bytes of the pack read and thrown away rather than asking for another range
 _MISSING = const(0)  # what plan.py says of a unit; repeated here, because a name in common costs memory for ever
 _HERE = const(1)
@@ -37,10 +35,10 @@ async def fill(pack, root, active, digest, size, progress, buffer=None, platform
     plan, stream.offsets, done, total = _plan(root, active, buffer, platform)
     stream.plan = plan
     progress(done, total)
-    # Neither before the plan is made: the heap does not hold both.
-    queue = io.BytesIO(_QUEUE)
+    # Not before the plan is made: the heap does not hold both.
     from gatehouse import body
 
+    inflater = body.Inflater()
     memory.spare(spare)
     with open(root + "/index.cbor", "rb") as file:
         unit = 0
@@ -60,7 +58,7 @@ async def fill(pack, root, active, digest, size, progress, buffer=None, platform
                     elif old:
                         body.copy(old, path, buffer)
                     else:
-                        await body.whole(await stream.at(unit), path, entry, buffer, queue)
+                        await body.whole(await stream.at(unit), path, entry, buffer, inflater)
                     if number + 1 < count:
                         progress(done, total)
                     await asyncio.sleep_ms(0)

@@ -50,6 +50,20 @@ def test_offer_is_left_once_whatever_comes_of_it():
     assert (boot.mode, boot.pending) == ("active", None)
 
 
+def test_core_alone_that_crashes_gets_another_try_after_an_hour():
+    case, boot = start()
+    assert device.offer(boot, case["offers"]["app"])[0].due
+    assert again(case).mode == "install"
+    boot = again(case)  # it crashed
+    assert (boot.mode, boot.record.outcome[:2]) == ("active", ["failed", "state"])
+    installer, _ = device.offer(boot, case["offers"]["app"])
+    assert not installer.due and installer.again
+    from gatehouse import status
+
+    status.uptime = lambda: 3600
+    assert device.offer(boot, case["offers"]["app"])[0].due
+
+
 def test_bogus_offer_does_not_cost_a_restart():
     case, boot = start()
     installer, _ = device.offer(boot, case["offers"]["app by the new key"])
@@ -221,18 +235,30 @@ def test_approval_reaches_the_core_alone():
 
 
 def test_flash_that_takes_no_offer_is_no_reason_to_stop():
+    for path in ("/state/offer.suit", "/state/boot.cbor"):
+        case, boot = start(alone=False)
+        from gatehouse import record, update
+
+        update.Installation.bring = no_room
+        save = record.save
+
+        def full(where, data, path=path, save=save):
+            if where == path:
+                raise OSError(28)
+            save(where, data)
+
+        record.save = full
+        before = boot.record.dumps()
+        installer, _ = device.offer(boot, case["offers"]["app"])
+        assert not installer.due and installer.refused["reason"] == "memory"
+        assert boot.record.dumps() == before
+
+
+def test_recovery_has_nobody_to_leave_an_offer_to():
     case, boot = start(alone=False)
-    from gatehouse import record, update
+    from gatehouse import update
 
     update.Installation.bring = no_room
-    save = record.save
-
-    def full(path, data):
-        if path == record.OFFER:
-            raise OSError(28)
-        save(path, data)
-
-    record.save = full
-    quiet = boot.record.quiet
+    boot.mode = "recovery"
     installer, _ = device.offer(boot, case["offers"]["app"])
-    assert not installer.due and installer.refused["reason"] == "memory" and boot.record.quiet == quiet
+    assert not installer.due and installer.refused["reason"] == "memory"

@@ -34,8 +34,8 @@ def test_update_is_confirmed_and_the_floor_moves(shop: Stage, device: Device) ->
     assert "MemoryError" not in device.log.read_text()
 
 
-def test_update_in_a_heap_that_does_not_hold_application_and_download(shop: Stage, tmp_path: Path, seed: int) -> None:
-    device = Device(shop, tmp_path, seed, "78wK")
+def test_update_in_a_small_heap(shop: Stage, tmp_path: Path, seed: int) -> None:
+    device = Device(shop, tmp_path, seed, "84wK")
     try:
         device.board.power_on()
         device.runs("1.0.0")

@@ -15,7 +15,7 @@ from gatehouse import Refused, cbor
 from run_fuzz import Broken
 from sources import Target, safe
 
-_BLOCKS = 40  # of 4 KB: what the core leaves free, the seeds' trees, and as much again
+_BLOCKS = 64  # of 4 KB: what the core leaves free, the seeds' trees, and as much again
 _MOST = 65536  # bytes that a changed deflate stream is followed to
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 from pki import Authority
@@ -219,8 +220,11 @@ def test_lines_for_a_pipe(shop):
     with Client(broker, authority, "gh-1") as device, watch(root, broker) as process:
         assert "connected" in process.stderr.readline()
         device.publish("gatehouse/gh-1/report", sealed(claims(7)))
+        timer = threading.Timer(WAIT, process.kill)  # a line that never comes is a failure, not a wait for ever
+        timer.start()
         for text in process.stdout:
             if "verified" in text:
+                timer.cancel()
                 assert text == "gh-1: example 1.0.0, a active, ok, idle; verified\n"
                 break
         process.send_signal(2)

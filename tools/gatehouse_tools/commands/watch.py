@@ -100,16 +100,21 @@ def messages(item: product.Product, host: str, port: int) -> Iterator[queue.Queu
     client.connect_timeout = CONNECT_S
 
     def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        answer.put(str(reason) if reason.is_failure else None)
-        if not reason.is_failure:
+        if reason.is_failure:
+            answer.put(str(reason))
+        else:
             client.subscribe([(topics.topic(name, id="+"), 1) for name in ("report", "status")])
-            inbox.put(f"connected to {where}")
+
+    def subscribed(_client: Any, _data: Any, _id: Any, _codes: Any, _properties: Any) -> None:
+        """From now on nothing is missed; before that nobody is told that we are there."""
+        answer.put(None)
+        inbox.put(f"connected to {where}")
 
     def disconnected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         answer.put(f"it closed the connection ({reason}); is ca/host.pem by the authority that it trusts?")
         inbox.put(f"{where} is gone ({reason}); trying again")
 
-    client.on_connect, client.on_disconnect = connected, disconnected
+    client.on_connect, client.on_disconnect, client.on_subscribe = connected, disconnected, subscribed
     client.on_message = lambda _client, _data, one: inbox.put((one.topic, bytes(one.payload), one.retain))
     try:
         client.connect(host, port, KEEPALIVE_S)

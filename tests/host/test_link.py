@@ -480,19 +480,21 @@ def test_packet_ids_wrap_before_zero(umqtt):
 
 def test_each_message_is_one_write(umqtt):
     pieces = []
+    came = threading.Event()
 
     def case(peer):
         peer.welcome()
         peer.packet()  # the summary
         while data := peer.connection.recv(65536):
             pieces.append(data)
+            came.set()  # the next is not sent before: two that come together are read together
             if data[0] == 0x32:
                 peer.send(b"\x40\x02" + data[-2:])
 
     with RawBroker(case) as server, session(umqtt, server.port) as link:
         link.get("connect")
         link.tell("publish", "topic", "x" * 100, False, 0)
-        link.ask("state")
+        assert came.wait(20), "the first message did not come"
         link.tell("acked", "topic", "", 5000)
         assert link.get("acked")[0]
     assert [len(piece) for piece in pieces] == [2 + 2 + 5 + 100, 2 + 2 + 5 + 2]

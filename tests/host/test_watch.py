@@ -1,6 +1,7 @@
 """`gatehouse watch`: what it shows as state, what it does not, and what it tells programs."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -178,6 +179,8 @@ def watch(root, broker, *options):
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
+        # Who runs the tests in the background of a shell has Ctrl-C ignored, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

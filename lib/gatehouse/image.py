@@ -118,7 +118,7 @@ async def fill(pack, digest, size, progress, feed, buffer):
         wanted = _wanted(index, listed, whole, number)
         here[number] = await _hash(part, number, number + 1, length, buffer, feed) == wanted
     if not all(here):
-        part.ioctl(_ERASE, 0)
+        _erase_header(part)
         here[0] = 0
     progress(sum(here), count)
     at = -1  # of the image, where the open range stands
@@ -141,9 +141,14 @@ async def fill(pack, digest, size, progress, feed, buffer):
         here[number] = 1
         progress(sum(here), count)
     if await _hash(part, 0, count, length, buffer, feed) != whole:
+        _erase_header(part)  # nothing that is refused may be startable
         raise Refused("digest", "the image is not that of its index")
     _verified = (digest, size)
     return info[4], core, mpy
+
+
+def _erase_header(part):
+    part.ioctl(_ERASE, 0)
 
 
 async def _read(pack, view):

@@ -291,6 +291,7 @@ def test_what_is_no_image_is_refused():
 
 def test_an_index_that_contradicts_itself_is_refused():
     assert "not that of its index" in refused(board(), case("contradiction"), "digest").detail
+    assert not bootable()
 
 
 def test_flash_that_does_not_give_back_what_was_written():

@@ -20,10 +20,8 @@ _REFILL_MS = const(5000)  # and how long it takes until one more is: a check tak
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
 _PASSING = ("network", "timeout", "http", "tls", "full", "busy", "expired", "state", "clock", "memory", "disabled")
-_OF_THE_SOURCE = (
-    "digest",
-    "size",
-)  # while files come: a pack that is damaged or not all there yet says nothing of the offer
+# While files come: a pack that is damaged or not all there yet says nothing of the offer.
+_OF_THE_SOURCE = ("digest", "size")
 _MAX_HELD = const(4)  # offers that the policy holds back, remembered by their digests
 
 

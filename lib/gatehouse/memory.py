@@ -70,6 +70,8 @@ def spare(size):
     kept = []
     for _ in range(0, size, _PIECE):
         kept.append(bytearray(_PIECE))
+    kept.clear()
+    gc.collect()  # or the next big piece is looked for behind these
 
 
 def busily(function, *arguments):

@@ -25,6 +25,7 @@ from .bench import Bench
 ROOT = Path(__file__).resolve().parents[2]
 KEEP = ROOT / "failed" / "powercut"
 WAY = 97  # of the first cuts, one in so many is cut again on the whole way to the target,
+WAY_SHORT = 11  # of a phase with fewer operations than that one in so many,
 STRIDE = 29  # at each so manieth operation: primes, so that no rhythm of the file system is in step with them
 _BOOT = 17  # operations of a boot, about: where a sample has its second cuts
 _SHOWN = 8
@@ -180,11 +181,12 @@ def _tasks(
     found = []
     for name, numbers in wanted.items():
         apart = second_step or phases.ALL[name].second_step
+        way_apart = WAY if len(numbers) >= WAY else WAY_SHORT
         for first in numbers:
             if second_at or way_at:
                 found.append(sweep.Task(name, first, way=int(bool(way_at)), only=second_at or way_at or 0))
             else:
-                way = STRIDE if second and (first % WAY == seed % WAY or len(numbers) < WAY) else 0
+                way = STRIDE if second and first % way_apart == seed % way_apart else 0
                 found.append(sweep.Task(name, first, second and first % apart == seed % apart, way))
     return found
 

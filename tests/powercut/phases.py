@@ -142,7 +142,7 @@ class Install(Phase):
     target, slot = State(NEW), "b"
     until = HOLDS
     pins: ClassVar = {HOLD: False}
-    second_step = 16
+    second_step = 48
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         world.offer(self.name, NEW)
@@ -392,7 +392,7 @@ class FirmwareInstall(Firmware):
     about = "firmware and application: download, install and switch to trial"
     until = HOLDS
     pins: ClassVar = {HOLD: False}
-    second_step = 16
+    second_step = 48
 
     def prepare(self, world: World, bench: Bench) -> bytes:
         world.offer(self.name, BOTH)

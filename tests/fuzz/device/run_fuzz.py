@@ -67,6 +67,15 @@ def one(target, number, seed):
     return outcome, None
 
 
+def told(number, text, target, mutant):
+    """A failure as JSON, without the mutant where the heap does not hold its text."""
+    try:
+        return json.dumps({"number": number, "why": text, "mutant": target.shown(mutant)})
+    except MemoryError:
+        gc.collect()
+        return json.dumps({"number": number, "why": text, "mutant": None})
+
+
 def main():
     """Do the job. The counts are the last line."""
     import sources
@@ -96,7 +105,7 @@ def main():
             wrong = ("%d bytes of heap are not given back" % leaked, None, target.make())
         if wrong:
             text, error, mutant = wrong
-            print("!" + json.dumps({"number": number, "why": text, "mutant": target.shown(mutant)}))
+            print("!" + told(number, text, target, mutant))
             if error:
                 sys.print_exception(error, sys.stdout)
             wrong = error = mutant = None

@@ -1,0 +1,160 @@
+"""Every operation of the device: declared here once, and nowhere else. Help, documents and tests come from it.
+
+Loaded for a call and forgotten after it (passing.py).
+"""
+
+from gatehouse import Refused
+
+# name, least role, interfaces (c: console, h: https, m: mqtt), module of this package that does it (with "!" when it
+# changes something: then it is journaled and only one runs at a time), and its arguments: name:kind:limits, with "?"
+# before what may be left out. Kinds: text and secret (characters least:most), int (least:most), bool, one (of these),
+# ints (how many least:most). Secrets never travel over MQTT, where the broker would see them. Many short texts, because
+# a heap in pieces has no room for one of 2 KB.
+_ROWS = (
+    "help viewer chm act_look",
+    "logout viewer ch act_look",
+    "state viewer chm act_look",
+    "sensor viewer chm act_look",
+    "interfaces viewer chm act_look",
+    "interface.set owner chm act_policy! name:text:1:16 wanted:bool",
+    "password.change viewer ch act_users! old:secret:1:64 new:secret:8:64",
+    "user.password owner ch act_users! user:one:viewer|operator|service new:secret:8:64",
+    "user.unlock owner chm act_users! user:one:viewer|operator|owner|service",
+    "keys owner ch act_users",
+    "update.check operator chm act_update!",
+    "update.install operator chm act_update!",
+    "update.postpone operator chm act_update! hours:int:1:168",
+    "update.rollback operator chm act_update!",
+    "config.show operator chm act_look",
+    "config.set owner chm act_policy! field:one:lockout|session values:ints:3:4",
+    "config.restore owner chm act_device! to:one:last|factory",
+    "wifi.set owner ch act_device! ssid:text:1:32 password:secret:0:63",
+    "broker.set owner ch act_device! user:text:1:64 password:secret:0:64",
+    "reboot operator chm act_device!",
+    "identify operator chm act_device! ?seconds:int:1:60",
+    "journal operator chm act_look ?from:int:0:2147483647 ?count:int:1:8",
+    "erase owner ch act_device! confirm:text:1:32",
+    "repl service c act_device! minutes:int:1:60",
+)
+_INTERFACES = (("c", "console"), ("h", "https"), ("m", "mqtt"))
+_FRESH = ("help", "logout", "password.change")  # what the label password opens until it is changed
+
+
+class Row:
+    """One operation."""
+
+    def __init__(self, text):
+        fields = text.split(" ")
+        self.name, self.role, letters, module = fields[:4]
+        self.interfaces = tuple(name for letter, name in _INTERFACES if letter in letters)
+        self.changes = module.endswith("!")
+        self.module = module.rstrip("!")
+        self.arguments = " ".join(fields[4:])
+
+
+def rows():
+    """Each operation as a Row."""
+    for text in _ROWS:
+        yield Row(text)
+
+
+def find(name):
+    """The Row of an operation, or None."""
+    for text in _ROWS:
+        if isinstance(name, str) and text[: len(name) + 1] == name + " ":
+            return Row(text)
+    return None
+
+
+def reaches(role, least):
+    """Whether a session of `role` may do what asks for `least`. No role that is not known reaches anything."""
+    order = ("viewer", "operator", "owner")
+    if role == "service":
+        return least in ("viewer", "service")
+    return role in order and least in order and order.index(role) >= order.index(least)
+
+
+def admit(session, name):
+    """The Row of what a session asks for. Refused "operation", "denied" or "fresh"."""
+    row = find(name)
+    if row is None or session.interface not in row.interfaces:
+        raise Refused("operation", "there is no such operation here")
+    if not reaches(session.role, row.role):
+        raise Refused("denied", "%s is for %s" % (name, row.role))
+    if session.fresh and name not in _FRESH:
+        raise Refused("fresh", "change the password of the label first")
+    return row
+
+
+def check(row, arguments):
+    """The arguments of a call, each there and within its limits. Refused("argument") says which is not."""
+    if not isinstance(arguments, dict):
+        raise Refused("argument", "arguments are a map")
+    known = []
+    for text in row.arguments.split(" ") if row.arguments else ():
+        fields = text.split(":")
+        name = fields[0].lstrip("?")
+        known.append(name)
+        if name in arguments:
+            if not _fits(arguments[name], fields[1], fields[2:]):
+                raise Refused("argument", "%s must be %s" % (name, _words(fields[1], fields[2:])))
+        elif fields[0] == name:
+            raise Refused("argument", "%s is missing: %s" % (name, _words(fields[1], fields[2:])))
+    for name in arguments:
+        if name not in known:
+            raise Refused("argument", "unknown argument")
+    return arguments
+
+
+def words(name, given):
+    """The arguments in the words of a command line (list of str): {name: value}. What is too many is kept, to be refused.
+
+    int, bool and ints are read from their text; a word that is none stays a text, and check() refuses it.
+    """
+    row = find(name)
+    found = {}
+    wanted = row.arguments.split(" ") if row and row.arguments else []
+    for at, word in enumerate(given):
+        if at >= len(wanted):
+            found["+"] = word
+            break
+        fields = wanted[at].split(":")
+        found[fields[0].lstrip("?")] = _read(word, fields[1])
+    return found
+
+
+def _read(word, kind):
+    if kind == "int":
+        return int(word) if word.isdigit() and len(word) < 11 else word
+    if kind == "bool":
+        return {"on": True, "off": False, "true": True, "false": False}.get(word, word)
+    if kind == "ints":
+        return [_read(item, "int") for item in word.split(",")]
+    return word
+
+
+def _fits(value, kind, limits):
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "one":
+        return isinstance(value, str) and value in limits[0].split("|")
+    least, most = int(limits[0]), int(limits[1])
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    if kind == "ints":
+        return isinstance(value, list) and least <= len(value) <= most and all(type(item) is int for item in value)
+    if not isinstance(value, str) or not least <= len(value) <= most:
+        return False
+    for letter in value:  # what is kept or shown later must not steer a terminal
+        if ord(letter) < 32 or 127 <= ord(letter) < 160:
+            return False
+    return True
+
+
+def _words(kind, limits):
+    if kind == "bool":
+        return "true or false"
+    if kind == "one":
+        return limits[0].replace("|", ", ")
+    what = {"int": "a number within %s..%s", "ints": "%s to %s numbers"}.get(kind, "%s to %s printable characters")
+    return what % tuple(limits)

@@ -1,0 +1,73 @@
+"""The one dispatcher: whatever asks this device to do something comes through Operations.call().
+
+Small, because it stays in memory; the declarations (catalogue.py) and what they do (act_*.py) come and go.
+"""
+
+from access import passing
+
+_ACTS = ("catalogue", "act_look", "act_policy", "act_users", "act_update", "act_device", "rows", "dispatch")
+
+
+class Operations:
+    """Operations on one device, for sessions of any interface."""
+
+    def __init__(self, boot, application, auth, policy):
+        self.boot = boot
+        self.application = application
+        self.auth = auth
+        self.policy = policy
+        self.busy = False  # an operation that changes something runs
+        self.unnoted = 0  # refusals that the journal had no room for
+        self.repl_until = 0  # uptime at which the window of the REPL closes; 0 while there is none
+
+    async def call(self, session, name, arguments):
+        """Do an operation: the result, a dict of plain values that JSON and CBOR can carry.
+
+        `arguments` is a dict of plain values. Refused: "session" (it has ended), "operation" (unknown, or not on this
+        interface), "denied" (role), "fresh" (the label password is not changed yet), "argument" (which, and its
+        limits), "busy", or what the operation itself refuses.
+        """
+        from access import dispatch
+
+        try:
+            return await dispatch.call(self, session, name, arguments)
+        finally:
+            del dispatch
+            passing.forget(*_ACTS)
+
+
+def table():
+    """Every operation: (name, least role, interfaces, arguments as text). The text is described in catalogue.py."""
+    from access import catalogue
+
+    try:
+        return [(row.name, row.role, row.interfaces, row.arguments) for row in catalogue.rows()]
+    finally:
+        del catalogue
+        passing.forget("catalogue")
+
+
+def allowed(role, interface):
+    """The names of what a session of this role may call on this interface, with their arguments: [(name, text)]."""
+    from access import catalogue
+
+    try:
+        return [
+            (row.name, row.arguments)
+            for row in catalogue.rows()
+            if interface in row.interfaces and catalogue.reaches(role, row.role)
+        ]
+    finally:
+        del catalogue
+        passing.forget("catalogue")
+
+
+def from_words(name, words):
+    """The arguments of an operation from the words of a command line, in their declared order: a dict for call()."""
+    from access import catalogue
+
+    try:
+        return catalogue.words(name, words)
+    finally:
+        del catalogue
+        passing.forget("catalogue")

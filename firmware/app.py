@@ -11,6 +11,7 @@ from micropython import const
 
 import report
 import sensor
+from access import doors
 from gatehouse import installer, link, offers, status, topics, wifi
 
 _ACK_MS = const(10000)
@@ -32,7 +33,9 @@ class Application:
         self.installer = installer.Installer(boot, self.changed.set)
         self.link = self.installer.link = link.for_device(boot, self.received, self.changed.set)
         self.offers = offers.Offers(self.installer, self.link.renew)
-        self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor())
+        self.access = doors.Access(boot, self)
+        self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor(), self.access)
+        self._postponed = 0  # uptime in seconds until which no update is taken
 
     def received(self, topic, payload):
         """A message of the link."""
@@ -42,7 +45,8 @@ class Application:
     async def main(self):
         """Run all services. Ends when one of them does, by its exception."""
         await asyncio.gather(
-            self.beat(), wifi.run(self.boot), self.link.run(), self.sense(), self.tell(), self.update()
+            *(self.beat(), wifi.run(self.boot), self.link.run(), self.sense(), self.tell(), self.update()),
+            doors.run(self.boot, self),
         )
 
     async def beat(self):
@@ -108,9 +112,18 @@ class Application:
             self.installer.confirmed()
             self.offers.soon()
 
+    def postpone(self, seconds):
+        """Take no update for so long, 0 to end that. Forgotten at a restart."""
+        self._postponed = status.uptime() + seconds
+        self.offers.soon()
+
+    def _ready(self):
+        """Whether updates may be taken now: none on trial, none while they are postponed."""
+        return self.boot.mode != "trial" and status.uptime() >= self._postponed
+
     async def update(self):
-        """Give offers to the installer; none while this release is itself on trial."""
-        await self.offers.serve(lambda: self.boot.mode != "trial")
+        """Give offers to the installer; none while this release is itself on trial, or updates are postponed."""
+        await self.offers.serve(self._ready)
         await self.leave()
 
     async def leave(self):

@@ -15,16 +15,19 @@ from gatehouse import status
 _SENSOR = const(32)
 _LINK = const(33)
 _WIFI = const(34)
+_INTERFACES = const(35)
+_ACCESS = const(36)
 
 
 class Reporter:
     """Gathers what is reported. `sensor` has name and unit; read() keeps the last reading in `value` and `time`."""
 
-    def __init__(self, boot, installer, link, sensor):
+    def __init__(self, boot, installer, link, sensor, access):
         self._boot = boot
         self._installer = installer
         self._link = link
         self._sensor = sensor
+        self._access = access
         self.value = self.time = None
         self.fault = False
 
@@ -45,38 +48,63 @@ class Reporter:
         """The signed report, bytes. Answers `nonce` (8 to 64 bytes) where there is one."""
         claims = status.claims(self._boot, self._installer, nonce)
         found = claims[status.PRIVATE]
-        if self.fault:
-            found[status.HEALTH].append("sensor")
+        self._judge(found[status.HEALTH])
         found[_SENSOR] = {1: self._sensor.name, 2: self._sensor.unit, 3: self.value, 4: self.time}
         found[_LINK] = {1: self._link.connects, 2: self._link.dropped}
         found[_WIFI] = _wifi()
+        found[_INTERFACES] = {row[0]: [row[1], row[2]] for row in self._access.registry.found}
+        found[_ACCESS] = self._told()
         return status.seal(self._boot, claims)
+
+    def _judge(self, health):
+        """Add why the device may not work as expected to `health`, a list."""
+        if self.fault:
+            health.append("sensor")
+        for name in self._access.registry.disagreeing():
+            health.append("interface:" + name)
+        if self._access.operations.repl_left():
+            health.append("repl")
+
+    def _told(self):
+        """Sessions, delays and what is open for a time, with the keys of docs/report.cddl."""
+        auth = self._access.auth
+        return {
+            1: len(auth.sessions()),
+            2: auth.fresh(),
+            3: auth.lockout.table(),
+            4: self._access.operations.repl_left(),
+        }
+
+    def facts(self):
+        """The main facts, a dict of plain values."""
+        boot, update = self._boot, self._installer.state
+        release = boot.release
+        return {
+            "id": boot.identity.id,
+            "model": boot.identity.model,
+            "name": release.name,
+            "version": release.version,
+            "slot": release.slot,
+            "mode": boot.mode,
+            "update": update["state"],
+            "reason": update["reason"],
+            "sensor_fault": self.fault,
+            "boots": boot.boot_count,
+            "boot_id": hexlify(boot.seed).decode(),
+        }
 
     def summary(self):
         """The main facts as JSON, bytes: for people, and no evidence of anything."""
-        boot, update = self._boot, self._installer.state
-        release = boot.release
-        return json.dumps(
-            {
-                "signed": False,
-                "id": boot.identity.id,
-                "model": boot.identity.model,
-                "name": release.name,
-                "version": release.version,
-                "slot": release.slot,
-                "mode": boot.mode,
-                "update": update["state"],
-                "reason": update["reason"],
-                "sensor_fault": self.fault,
-                "boots": boot.boot_count,
-                "boot_id": hexlify(boot.seed).decode(),
-            }
-        ).encode()
+        return json.dumps(dict(self.facts(), signed=False)).encode()
+
+    def measured(self):
+        """The last reading, a dict of plain values."""
+        sensor = self._sensor
+        return {"name": sensor.name, "unit": sensor.unit, "value": self.value, "time": self.time}
 
     def reading(self):
         """The last reading as JSON, bytes."""
-        sensor = self._sensor
-        return json.dumps({"name": sensor.name, "unit": sensor.unit, "value": self.value, "time": self.time}).encode()
+        return json.dumps(self.measured()).encode()
 
 
 def _wifi():

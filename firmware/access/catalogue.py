@@ -24,7 +24,7 @@ _ROWS = (
     "update.check operator chm act_update!",
     "update.install operator chm act_update!",
     "update.postpone operator chm act_update! hours:int:1:168",
-    "update.rollback operator chm act_update!",
+    "update.rollback operator chm act_update! sequence:int:1:4294967295",
     "config.show operator chm act_look",
     "config.set owner chm act_policy! field:one:lockout|session values:ints:3:4",
     "config.restore owner chm act_device! to:one:last|factory",

@@ -1,13 +1,66 @@
-"""What opens the interfaces that the policy wants, and closes the others."""
+"""Opens the interfaces that the policy wants, closes the others, and keeps it so."""
+
+import asyncio
+
+from micropython import const
 
 from access import auth as auths
-from access import operations as operation
+from access import operations as dispatcher
 from access import policy
+
+_LOOK_MS = const(10000)  # between looks at what is really active
+_SETTLE_MS = const(1000)  # after a change of the policy: its answer goes out before its interface closes
+
+
+class Access:
+    """What an application has of it: `registry`, `auth`, `operations`, and `remote` while MQTT commands are taken."""
+
+    def __init__(self, boot, application):
+        self.registry = policy.Registry(boot)
+        self.auth = auths.Auth(boot, self.registry)
+        self.operations = dispatcher.Operations(boot, application, self.auth, self.registry)
+        self.remote = None
+
+
+def _able(boot):
+    """The interfaces that this firmware can serve on this board. Each adapter adds its own."""
+    able = set()
+    if boot.identity.button is not None:
+        able.add("reset-button")
+    return able
+
+
+async def _serve(name, boot, application, access):
+    """Serve one interface; for ever. The adapter is imported here, only when it is wanted."""
+    if name == "reset-button":
+        from access import presence
+
+        await presence.watch(boot, access.auth)
 
 
 async def run(boot, application):
-    """Make the registry, the passwords and the dispatcher, and serve what the policy wants; for ever."""
-    registry = policy.Registry(boot)
-    auth = auths.Auth(boot, registry)
-    operations = operation.Operations(boot, application, auth, registry)
-    # Each adapter is a task of its own: (name of the interface, how it is started). It is imported only when wanted.
+    """Serve what the policy wants, switch off what it does not; for ever. An error in an adapter ends it."""
+    access = application.access
+    registry = access.registry
+    registry.able = _able(boot)
+    tasks = {}
+    while True:
+        for name in registry.able:
+            if registry.wants(name) and name not in tasks:
+                tasks[name] = asyncio.create_task(_serve(name, boot, application, access))
+                registry.serving.add(name)
+            elif name in tasks and not registry.wants(name):
+                tasks.pop(name).cancel()
+                registry.serving.remove(name)
+        if registry.enforce():
+            application.changed.set()
+        try:
+            await asyncio.wait_for_ms(registry.changed.wait(), _LOOK_MS)
+            await asyncio.sleep_ms(_SETTLE_MS)
+            registry.changed.clear()
+        except asyncio.TimeoutError:
+            pass
+        for name in list(tasks):
+            if tasks[name].done():
+                await tasks.pop(name)  # raises what ended it: a part that died silently would look like a healthy one
+                registry.serving.remove(name)

@@ -3,9 +3,12 @@
 Small, because it stays in memory; the declarations (catalogue.py) and what they do (act_*.py) come and go.
 """
 
-from access import passing
+import gc
 
-_ACTS = ("catalogue", "act_look", "act_policy", "act_users", "act_update", "act_device", "rows", "dispatch")
+from access import passing
+from gatehouse import Refused, status
+
+_ACTS = ("catalogue", "act_look", "act_policy", "act_users", "act_update", "act_device", "dispatch")
 
 
 class Operations:
@@ -17,8 +20,12 @@ class Operations:
         self.auth = auth
         self.policy = policy
         self.busy = False  # an operation that changes something runs
-        self.unnoted = 0  # refusals that the journal had no room for
+        self.refusals = 0  # in this boot
         self.repl_until = 0  # uptime at which the window of the REPL closes; 0 while there is none
+
+    def repl_left(self):
+        """Seconds for which the window of the REPL is open; 0 while it is closed."""
+        return max(0, self.repl_until - status.uptime())
 
     async def call(self, session, name, arguments):
         """Do an operation: the result, a dict of plain values that JSON and CBOR can carry.
@@ -31,6 +38,10 @@ class Operations:
 
         try:
             return await dispatch.call(self, session, name, arguments)
+        except MemoryError:
+            # Said as it is, and to the one who asked: it must not end the adapter, and with it the device.
+            gc.collect()
+            raise Refused("memory", "the heap has no room for this now")
         finally:
             del dispatch
             passing.forget(*_ACTS)

@@ -26,7 +26,13 @@ _FIELDS = {
     15: ("auto_install", False, True, True),
     16: ("notify", False, True, True),  # whether an update that waits is told
     17: ("window", 0, 1440, ()),  # [first minute of the UTC day, minutes] in which updates are installed; () for always
+    18: ("interfaces", 0, 12, ("uart", "mqtt-commands", "reset-button")),  # open beside wifi-station and update
+    19: ("lockout", (0, 1, 1, 0), (20, 3600, 86400, 1), (3, 2, 900, 1)),  # [free tries, first s, longest s, enabled]
+    20: ("session", (30, 60, 1), (3600, 86400, 8), (300, 3600, 4)),  # [idle s, absolute s, at once]
+    21: ("repl_s", 0, 3600, 0),  # how long the service may open the REPL; 0: never
+    22: ("bounds", 0, 3, {}),  # what operations may change: {"interfaces": names, "lockout", "session": [least, most]}
 }
+_INTERFACES = "uart usb wifi-ap ble esp-now webrepl mdns https mqtt-commands reset-button"
 
 
 class Config:
@@ -69,6 +75,12 @@ def _check(name, value, least, most, default):
     elif name == "window":
         good = isinstance(value, list) and len(value) in (0, 2) and all(type(item) is int for item in value)
         good = good and (not value or (0 <= value[0] < most and 0 < value[1] <= most))
+    elif isinstance(default, dict):
+        good = isinstance(value, dict) and all(_is_bound(key, value[key]) for key in value)
+    elif isinstance(least, tuple):
+        good = _is_within(value, least, most)
+    elif name == "interfaces":
+        good = _are_interfaces(value)
     else:
         good = isinstance(value, list) and len(value) <= most
         for item in value if good else ():
@@ -77,3 +89,25 @@ def _check(name, value, least, most, default):
                 good = False
     if not good:
         raise Refused("format", "configuration: %s must be within %s..%s" % (name, least, most))
+
+
+def _is_within(value, least, most):
+    """Whether it is a list of so many integers, each within its bounds."""
+    if not isinstance(value, list) or len(value) != len(least):
+        return False
+    return all(type(item) is int and low <= item <= high for item, low, high in zip(value, least, most))
+
+
+def _are_interfaces(value):
+    names = _INTERFACES.split(" ")
+    return isinstance(value, list) and len(value) <= len(names) and all(item in names for item in value)
+
+
+def _is_bound(key, value):
+    """Whether it says which interfaces may be opened, or within which bounds a threshold may be."""
+    if key == "interfaces":
+        return _are_interfaces(value)
+    field = {"lockout": _FIELDS[19], "session": _FIELDS[20]}.get(key)
+    if not field or not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(_is_within(one, field[1], field[2]) for one in value)

@@ -55,6 +55,12 @@ def append(boot, event, *details):
     return True
 
 
+def turn(boot):
+    """Start a new segment: what follows will be under another key, because the owner epoch moves."""
+    state = boot.journal = boot.journal or _end(boot)
+    _begin(state)
+
+
 def segments():
     """The numbers of the segments, oldest first."""
     return sorted(int(name[len(_NAME) :]) for name in os.listdir(FOLDER) if name.startswith(_NAME))

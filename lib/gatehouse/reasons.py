@@ -36,4 +36,12 @@ REASONS = (
     "failed-before",  # this digest was tried here and did not prove its health
     "busy",  # another update is under way
     "state",  # a file or record of the device itself is missing or damaged
+    # Of the interfaces (firmware/access/).
+    "operation",  # unknown, or not on this interface
+    "denied",  # the role does not reach it
+    "fresh",  # the password of the label has to be changed first
+    "argument",  # missing, unknown or beyond its limits
+    "password",  # wrong user or password
+    "locked",  # a delay after wrong passwords runs
+    "session",  # it has ended
 )

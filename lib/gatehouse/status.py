@@ -68,13 +68,24 @@ _uptime_ms = 0
 _seen_ms = time.ticks_ms()
 
 
-def uptime():
-    """Seconds since this module was loaded. Call it at least once in six days, or a wrap of the ticks is lost."""
+def uptime_ms():
+    """Milliseconds since this module was loaded. Call it at least once in six days, or a wrap of the ticks is lost."""
     global _uptime_ms, _seen_ms
     now = time.ticks_ms()
     _uptime_ms += time.ticks_diff(now, _seen_ms)
     _seen_ms = now
-    return _uptime_ms // 1000
+    return _uptime_ms
+
+
+def uptime():
+    """The same in seconds."""
+    return uptime_ms() // 1000
+
+
+def forget_key():
+    """Have the next report made under a new key: the owner epoch has moved."""
+    global _key
+    _key = None
 
 
 def _measure(release=None):

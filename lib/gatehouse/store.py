@@ -24,6 +24,8 @@ class Identity:
         self.hardware = fields[6]
         self.domain = fields.get(7, "")
         self.install_alone = fields.get(8, False)  # the board's heap does not hold the application and an update
+        self.button = fields.get(9)  # pin of the board's button, low while it is held; None where there is none
+        self.led = fields.get(10)  # pin of a light that people see
 
 
 class Store:
@@ -48,6 +50,15 @@ class Store:
         if self.blob(key) != data:
             self._nvs.set_blob(key, data)
             self._nvs.commit()
+
+    def remove(self, key):
+        """Remove the blob under `key`, if it is there. Its bytes stay in the flash until access/erase.py overwrites them."""
+        try:
+            self._nvs.erase_key(key)
+        except OSError as error:
+            if error.errno not in (_NOT_FOUND, errno.ENOENT):
+                raise
+        self._nvs.commit()
 
     def number(self, key):
         """The 32-bit signed counter under `key`, 0 when there is none."""

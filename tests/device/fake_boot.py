@@ -7,6 +7,9 @@ class Store:
     def __init__(self, epoch=0):
         self.epoch = epoch
 
+    def blob(self, key):
+        return None
+
     def derive(self, purpose, role="", client=""):
         from gatehouse import cbor, mac
 
@@ -20,6 +23,7 @@ class Identity:
     device_id = b"D" * 16
     model = "UNIX"
     hardware = "1.0"
+    button = led = None
 
 
 class Release:
@@ -58,6 +62,11 @@ class Config:
     trial_s = 300
     watchdog_ms = 30000
     keepalive_s = 60
+    interfaces = ("uart", "mqtt-commands", "reset-button")
+    lockout = (3, 2, 900, 1)
+    session = (300, 3600, 4)
+    repl_s = 0
+    bounds = {}
 
 
 class Boot:
@@ -76,6 +85,8 @@ class Boot:
         self.cause = 1
         self.seed = b"S" * 16
         self.failure = None
+        self.config_digest = b""
+        self.generation = 1
         self.fed = self.signs = self.confirms = self.restarts = 0
 
     def now(self):
@@ -90,6 +101,9 @@ class Boot:
     def confirm(self):
         self.confirms += 1
         self.mode = "active"
+
+    def note(self, event, *details):
+        return True
 
     def restart(self):
         self.restarts += 1

@@ -8,11 +8,14 @@ from harness import raises
 
 
 class Network:
-    STA_IF = 0
+    STA_IF, AP_IF = 0, 1
 
     class WLAN:
         def __init__(self, id):
-            pass
+            self.id = id
+
+        def active(self, on=None):
+            return self.id == Network.STA_IF
 
         def ifconfig(self):
             return ("192.0.2.7",) * 4

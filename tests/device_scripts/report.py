@@ -49,12 +49,13 @@ class Installer:
 
 sys.modules["network"] = Network
 
-import fake_boot  # noqa: E402 the path comes with the job
+import fake_access  # noqa: E402 the path comes with the job
+import fake_boot  # noqa: E402
 import report  # noqa: E402
 
 fake_boot.slot()
 boot = fake_boot.Boot(job.get("mode", "active"), job.get("clock"))
-reporter = report.Reporter(boot, Installer(), Link(), Sensor())
+reporter = report.Reporter(boot, Installer(), Link(), Sensor(), fake_access.Access(**job.get("access", {})))
 reporter.read()
 nonce = unhexlify(job["nonce"]) if job.get("nonce") else None
 print(json.dumps([hexlify(reporter.report(nonce)).decode() for _ in range(2)]))

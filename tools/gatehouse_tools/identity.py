@@ -1,7 +1,7 @@
 """Make a device: identity, keys, signed anchors and configuration, and the flash image that holds it all.
 
 What the device keeps secret is in its flash image and nowhere else; of the device key only what verifiers of reports
-need is kept, derived from it.
+need is kept, derived from it. The label's password is kept to be printed: the device itself holds its verifier.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import bootrecord, ca, cbor, core, cose, keys, product, releases, suit, topics, trust_store
+from . import bootrecord, ca, cbor, core, cose, keys, label, product, releases, suit, topics, trust_store
 from . import build as builds
 from .errors import GatehouseError, UsageError
 from .image import flash, littlefs, partitions
@@ -33,7 +33,9 @@ _MAX_SSID, _MIN_WPA, _MAX_WPA = 32, 8, 63
 class Config:
     """A configuration: the fields of the component ["config"], in its order, None for the device's own default.
 
-    window: [first minute of the UTC day, minutes] in which updates are installed, [] for any time.
+    window: [first minute of the UTC day, minutes] in which updates are installed, [] for any time. interfaces: those
+    that are open beside Wi-Fi station and update. lockout: [free tries, first delay s, longest delay s, enabled].
+    session: [idle s, absolute s, at once]. bounds: what operations may change (docs/access.md).
     """
 
     broker: str | None = None
@@ -53,6 +55,11 @@ class Config:
     auto_install: bool | None = None
     notify: bool | None = None
     window: list[int] | None = None
+    interfaces: list[str] | None = None
+    lockout: list[int] | None = None
+    session: list[int] | None = None
+    repl_seconds: int | None = None
+    bounds: dict[str, Any] | None = None
 
     def payload(self) -> bytes:
         """The component's payload. GatehouseError("format") names the first field that a device would not take."""
@@ -218,9 +225,14 @@ def _identity(
     }
     if board.data.get("install_alone"):
         told[8] = True
+    for key, setting in ((9, "button"), (10, "led")):
+        if setting in board.data:
+            told[key] = board.data[setting]
+    password = label.new()
     values: dict[str, bytes | int] = {
         "identity": cbor.dumps(told),
         "device_key": device_key,
+        "label": label.verifier(password),
         "root": anchors.root_digest(),
         "tls_key": issued.key_der(),
         "tls_cert": issued.cert_der(),
@@ -248,7 +260,7 @@ def _identity(
         },
         "provisioned": datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
     }
-    return facts, values, {"report_key": cose.report_key(device_key).hex()}
+    return facts, values, {"report_key": cose.report_key(device_key).hex(), "label_password": password}
 
 
 def _trust(item: product.Product, board: product.Board) -> bytes:

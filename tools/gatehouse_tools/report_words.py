@@ -177,6 +177,32 @@ def _texts(value: Any) -> list[str]:
     return [_text(item) for item in value]
 
 
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("no truth value")
+    return value
+
+
+def _interfaces(value: Any) -> dict[str, dict[str, bool | None]]:
+    """Each interface: whether it is wanted and whether it is active; null where the device cannot ask."""
+    if not isinstance(value, dict):
+        raise ValueError("no map")
+    words = {}
+    for name, pair in value.items():
+        match pair:
+            case [bool() as wanted, (bool() | None) as active]:
+                words[_text(name)] = {"wanted": wanted, "active": active}
+            case _:
+                raise ValueError("no pair of truth values")
+    return words
+
+
+def _lockouts(value: Any) -> dict[str, dict[str, int]]:
+    if not isinstance(value, dict):
+        raise ValueError("no map")
+    return {_text(name): _uints("level", "seconds")(pair) for name, pair in value.items()}
+
+
 def _first(name: str) -> Reader:
     return lambda value: _uints(name)(value)[name]
 
@@ -207,6 +233,12 @@ WIFI: Table = {
     1: ("address", _or_null(_text), True),
     2: ("signal", _or_null(_int), True),
 }
+ACCESS: Table = {
+    1: ("sessions", _uint, True),
+    2: ("label_password", _bool, True),
+    3: ("lockouts", _lockouts, True),
+    4: ("repl_seconds", _uint, True),
+}
 GATEHOUSE: Table = {
     1: ("slot", _or_null(_one_of("a", "b")), True),
     2: ("mode", _one_of("active", "trial", "recovery", "install"), True),
@@ -229,6 +261,8 @@ GATEHOUSE: Table = {
     32: ("sensor", _inner(SENSOR, "sensor."), False),
     33: ("link", _inner(LINK, "link."), False),
     34: ("wifi", _inner(WIFI, "wifi."), False),
+    35: ("interfaces", _interfaces, False),
+    36: ("access", _inner(ACCESS, "access."), False),
 }
 CLAIMS: Table = {
     6: ("time", _uint, False),

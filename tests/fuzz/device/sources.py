@@ -356,6 +356,10 @@ class Config(Trust):
             value = getattr(found, name)
             if type(value) is not type(default) and not isinstance(value, (list, tuple)):
                 raise Broken("%s is a %s" % (name, type(value)))
+            if isinstance(least, tuple):  # a list of numbers, each with bounds of its own
+                if not all(low <= one <= high for one, low, high in zip(value, least, most)):
+                    raise Broken("%s is out of its bounds" % name)
+                continue
             size = value if isinstance(value, (int, bool)) else len(value)
             if not least <= size <= most:
                 raise Broken("%s is out of its bounds" % name)

@@ -94,7 +94,8 @@ def command(
         made.append(identity.provision(item, kind, release, config, joined, device))
         _show(made[-1])
     ui.show()
-    ui.show("flash.bin and secrets.json are secret. Keep secrets.json: its key verifies the device's reports.")
+    ui.show("flash.bin and secrets.json are secret. Keep secrets.json: its key verifies the device's reports, and its")
+    ui.show("label_password belongs on the device's label: nobody else knows it, the device neither.")
     ui.result({"ok": True, "devices": [one.facts | {"folder": str(one.folder)} for one in made]})
 
 

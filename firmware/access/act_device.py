@@ -45,7 +45,7 @@ async def identify(operations, session, values):
     if pin is None:
         raise Refused("unsupported", "this board has no light")
     seconds = values.get("seconds", 10)
-    asyncio.create_task(_blink(pin, seconds))
+    operations.task = asyncio.create_task(_blink(pin, seconds))
     return {"seconds": seconds}
 
 
@@ -77,7 +77,7 @@ async def repl(operations, session, values):
 
 
 def _restart(operations):
-    asyncio.create_task(_leave(operations.application))
+    operations.task = asyncio.create_task(_leave(operations.application))
     return {"restart": True}
 
 

@@ -6,7 +6,7 @@ from access import operations as dispatcher
 from gatehouse import cbor, status
 
 
-async def help(operations, session, values):  # noqa: A001 named like the operation
+async def help(operations, session, values):
     """What this session may do here: {name: arguments}."""
     return {"operations": dict(dispatcher.allowed(session.role, session.interface))}
 

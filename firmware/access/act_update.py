@@ -25,7 +25,7 @@ async def update_postpone(operations, session, values):
 
 
 async def update_rollback(operations, session, values):
-    """Allow the authorised roll back that waits here under this sequence number. An older release by itself has no way in."""
+    """Allow the signed roll back that waits here under this sequence number. By itself nothing old has a way in."""
     application = operations.application
     state = application.installer.state
     waits = state["state"] in ("available", "downloaded") and state["sequence"] == values["sequence"]

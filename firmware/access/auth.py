@@ -87,7 +87,10 @@ class Auth:
     def fresh(self):
         """Whether the owner's password is still that of the label."""
         data = self.boot.store.blob("users")
-        return not data or "owner" not in cbor.loads(data)
+        try:
+            return not data or "owner" not in cbor.loads(data)
+        except (ValueError, TypeError):
+            return False  # damaged: neither opens
 
     def close_all(self):
         """End every session."""

@@ -61,7 +61,7 @@ def rows():
 def find(name):
     """The Row of an operation, or None."""
     for text in _ROWS:
-        if isinstance(name, str) and text[: len(name) + 1] == name + " ":
+        if text[: text.index(" ")] == name:
             return Row(text)
     return None
 
@@ -107,7 +107,7 @@ def check(row, arguments):
 
 
 def words(name, given):
-    """The arguments in the words of a command line (list of str): {name: value}. What is too many is kept, to be refused.
+    """The arguments in the words of a command line (list of str): {name: value}. A word too many stays, to be refused.
 
     int, bool and ints are read from their text; a word that is none stays a text, and check() refuses it.
     """

@@ -11,7 +11,6 @@ _EVERY = 16
 
 async def call(operations, session, name, arguments):
     """See Operations.call()."""
-    row = None
     try:
         if session.interface != "mqtt" and not operations.auth.touch(session):
             raise Refused("session", "this session has ended: log in again")
@@ -19,7 +18,7 @@ async def call(operations, session, name, arguments):
         catalogue.check(row, arguments)
         return await _do(operations, session, row, arguments)
     except Refused as error:
-        _note(operations, session, row.name if row else "", error.reason)
+        _note(operations, session, name if catalogue.find(name) else "", error.reason)
         raise
 
 

@@ -38,6 +38,14 @@ async def _serve(name, boot, application, access):
         await presence.watch(boot, access.auth)
 
 
+async def _watched(name, boot, application, access):
+    """Serve one interface; its end is looked at at once."""
+    try:
+        await _serve(name, boot, application, access)
+    finally:
+        access.registry.changed.set()
+
+
 async def run(boot, application):
     """Serve what the policy wants, switch off what it does not; for ever. An error in an adapter ends it."""
     access = application.access
@@ -47,20 +55,27 @@ async def run(boot, application):
     while True:
         for name in registry.able:
             if registry.wants(name) and name not in tasks:
-                tasks[name] = asyncio.create_task(_serve(name, boot, application, access))
+                tasks[name] = asyncio.create_task(_watched(name, boot, application, access))
                 registry.serving.add(name)
             elif name in tasks and not registry.wants(name):
                 tasks.pop(name).cancel()
                 registry.serving.remove(name)
         if registry.enforce():
             application.changed.set()
-        try:
-            await asyncio.wait_for_ms(registry.changed.wait(), _LOOK_MS)
-            await asyncio.sleep_ms(_SETTLE_MS)
-            registry.changed.clear()
-        except asyncio.TimeoutError:
-            pass
+        changed = await _wait(registry.changed)
         for name in list(tasks):
             if tasks[name].done():
                 await tasks.pop(name)  # raises what ended it: a part that died silently would look like a healthy one
                 registry.serving.remove(name)
+        if changed:
+            await asyncio.sleep_ms(_SETTLE_MS)
+
+
+async def _wait(event):
+    """Wait for a change, at most until the next look. Whether there was one."""
+    try:
+        await asyncio.wait_for_ms(event.wait(), _LOOK_MS)
+    except asyncio.TimeoutError:
+        return False
+    event.clear()
+    return True

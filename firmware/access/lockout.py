@@ -18,8 +18,11 @@ class Lockout:
     def __init__(self, store, policy):
         self._store = store
         self._policy = policy
-        data = store.blob(_KEY)
-        self._levels = cbor.loads(data) if data else {}
+        self._levels = {}
+        try:
+            self._levels.update(cbor.loads(store.blob(_KEY) or b"\xa0"))
+        except (ValueError, TypeError) as error:  # not written by us: no reason to keep a device from starting
+            print("gatehouse: locks:", error)
         self._until = {}  # key -> milliseconds of uptime at which its delay ends
         for key in self._levels:
             self._serve(key)

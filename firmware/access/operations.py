@@ -21,6 +21,7 @@ class Operations:
         self.policy = policy
         self.busy = False  # an operation that changes something runs
         self.refusals = 0  # in this boot
+        self.task = None  # what goes on after its answer: a restart, a light that blinks
         self.repl_until = 0  # uptime at which the window of the REPL closes; 0 while there is none
 
     def repl_left(self):

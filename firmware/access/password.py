@@ -23,7 +23,7 @@ _WORST = (
 
 
 def users(store):
-    """The verifiers of chosen passwords: {role: [salt, iterations, verifier]}. Refused("state") where NVS is damaged."""
+    """The verifiers of chosen passwords, {role: [salt, iterations, verifier]}. Refused("state") where damaged."""
     data = store.blob("users")
     try:
         found = cbor.loads(data) if data else {}
@@ -80,7 +80,7 @@ def _is_row(text):
     """Whether every letter is the one before, or every letter the next one: aaaaaaaa, 12345678, hgfedcba."""
     steps = {ord(text[at]) - ord(text[at - 1]) for at in range(1, len(text))}
     # 1234567890 ends with a step back.
-    return len(steps) == 1 and steps.pop() in (-1, 0, 1) or text in ("1234567890", "0987654321")
+    return text in ("1234567890", "0987654321") or (len(steps) == 1 and steps.pop() in (-1, 0, 1))
 
 
 async def put(store, user, new):

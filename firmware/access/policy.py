@@ -81,7 +81,10 @@ class Registry:
         data = store.blob(_TUNED)
         if not data:
             return {}
-        digest, tuned = cbor.loads(data)
+        try:
+            digest, tuned = cbor.loads(data)
+        except (ValueError, TypeError):
+            digest = tuned = None
         if digest == self.boot.config_digest:
             return tuned
         if self.boot.mode == "active":
@@ -89,5 +92,7 @@ class Registry:
         return {}
 
     def _apply(self):
-        for name in ("interfaces", "lockout", "session"):
-            setattr(self, name, self._tuned.get(name, getattr(self.boot.config, name)))
+        config, tuned = self.boot.config, self._tuned
+        self.interfaces = tuned.get("interfaces", config.interfaces)
+        self.lockout = tuned.get("lockout", config.lockout)
+        self.session = tuned.get("session", config.session)

@@ -52,7 +52,7 @@ class Store:
             self._nvs.commit()
 
     def remove(self, key):
-        """Remove the blob under `key`, if it is there. Its bytes stay in the flash until access/erase.py overwrites them."""
+        """Remove the blob under `key`, if it is there. NVS marks it as erased and leaves its bytes in the flash."""
         try:
             self._nvs.erase_key(key)
         except OSError as error:

@@ -99,7 +99,15 @@ class Installer:
     def __init__(self):
         self.waits = False
         self.approved = []
-        self.state = dict(state="idle", reason=None, detail="", digest=b"", sequence=0, done=0, total=0)
+        self.state = {
+            "state": "idle",
+            "reason": None,
+            "detail": "",
+            "digest": b"",
+            "sequence": 0,
+            "done": 0,
+            "total": 0,
+        }
 
     def approve(self, step):
         if self.waits:
@@ -138,18 +146,29 @@ class Application:
         self.left += 1
 
 
-def label(password="k7mq-x2pd-9wfh-rt4e", iterations=2):
+def pbkdf2(password, salt, iterations):
+    """PBKDF2 the plain way: what is tested against must not be what is tested."""
+    from gatehouse import mac
+
+    block = mac.hmac_sha256(password, salt, b"\0\0\0\1")
+    total = int.from_bytes(block, "big")
+    for _ in range(iterations - 1):
+        block = mac.hmac_sha256(password, block)
+        total ^= int.from_bytes(block, "big")
+    return total.to_bytes(32, "big")
+
+
+LABEL = "k7mq-x2pd-9wfh-rt4e"
+
+
+def label(password=LABEL, iterations=2):
     """What the factory writes into NVS `label`, with so few iterations that tests are quick."""
-    from access import password as passwords
-    from access import pbkdf2
     from gatehouse import cbor
 
-    secret = asyncio.run(pbkdf2.derive(passwords.plain(password).encode(), b"S" * 16, iterations))
-    return cbor.dumps([b"S" * 16, iterations, secret])
+    plain = password.replace("-", "").encode()
+    return cbor.dumps([b"S" * 16, iterations, pbkdf2(plain, b"S" * 16, iterations)])
 
 
 def verifier(password, iterations=2):
     """[salt, iterations, verifier] of a chosen password."""
-    from access import pbkdf2
-
-    return [b"T" * 16, iterations, asyncio.run(pbkdf2.derive(password.encode(), b"T" * 16, iterations))]
+    return [b"T" * 16, iterations, pbkdf2(password.encode(), b"T" * 16, iterations)]

@@ -11,7 +11,7 @@ from micropython import const
 
 import report
 import sensor
-from access import doors
+from access import doors, passing
 from gatehouse import installer, link, offers, status, topics, wifi
 
 _ACK_MS = const(10000)
@@ -146,4 +146,5 @@ async def _wait(event, limit_ms):
 
 def run(boot):
     """Run the application of a booted device (slots.Boot). Never returns; raises what went wrong."""
+    passing.settle()
     asyncio.run(Application(boot).main())

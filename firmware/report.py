@@ -52,7 +52,7 @@ class Reporter:
         found[_SENSOR] = {1: self._sensor.name, 2: self._sensor.unit, 3: self.value, 4: self.time}
         found[_LINK] = {1: self._link.connects, 2: self._link.dropped}
         found[_WIFI] = _wifi()
-        found[_INTERFACES] = {row[0]: [row[1], row[2]] for row in self._access.registry.found}
+        found[_INTERFACES] = self._access.registry.found()
         found[_ACCESS] = self._told()
         return status.seal(self._boot, claims)
 
@@ -71,7 +71,7 @@ class Reporter:
         return {
             1: len(auth.sessions()),
             2: auth.fresh(),
-            3: auth.lockout.table(),
+            3: auth.lockouts(),
             4: self._access.operations.repl_left(),
         }
 

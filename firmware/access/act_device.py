@@ -56,9 +56,8 @@ async def erase(operations, session, values):
         raise Refused("argument", "confirm must be this device's id")
     from access import epoch
 
-    operations.auth.close_all()
+    operations.auth.reset()
     epoch.end(boot, "erase", True)
-    operations.auth.lockout.forget()
     del epoch
     passing.forget("epoch")
     return _restart(operations)

@@ -1,12 +1,12 @@
-"""Who may come in: sessions, lockouts, and the way to the passwords (password.py, which comes and goes)."""
+"""Who may come in: sessions, and the way to passwords and lockouts (gate.py), which are loaded when one is needed."""
 
 import asyncio
 import gc
 
-from access import lockout, passing
+from access import passing
 from gatehouse import Refused, cbor, status
 
-_USERS = ("viewer", "operator", "owner", "service")  # one for each role, called so
+_GATE = ("gate", "lockout", "password", "pbkdf2")
 
 
 class Session:
@@ -25,44 +25,68 @@ class Session:
 
 
 class Auth:
-    """Passwords, lockouts and sessions of one device. `policy` is policy.Registry."""
+    """Passwords, lockouts and sessions of one device. `policy` is policy.Registry; on_change() tells of a lockout."""
 
-    def __init__(self, boot, policy):
+    def __init__(self, boot, policy, on_change=None):
         self.boot = boot
         self.policy = policy
-        self.lockout = lockout.Lockout(boot.store, policy)
+        self.on_change = on_change
+        self.levels, self.until = {}, {}  # of lockout.py
         self._open = []  # sessions
         self._lock = asyncio.Lock()  # one password is evaluated at a time: two at once would share one delay
+        from access import lockout
+
+        lockout.load(self)
+        del lockout
+        passing.forget("lockout")
 
     async def login(self, interface, user, password):
         """A new Session. Refused("password") for any wrong user or password alike.
 
         Refused("locked", "N s") while a delay runs: the attempt is not evaluated, and extends nothing.
         """
-        async with self._lock:
-            _, is_label = await self._evaluate(interface, user, password, "login")
-            session = Session(user, user, interface, is_label)
-            self._admit(session)
-        self.boot.note("login", interface, user)
-        return session
+        return await self._gate("login", interface, user, password)
 
     async def change(self, session, old, new):
         """Change the password of the session's own user. Refused("password"), "locked" or "argument" (why)."""
-        async with self._lock:
-            await self._evaluate(session.interface, session.user, old, "change")
-            await self._set(session.user, new)
-        session.fresh = False
-        self._close(session.user, session)
+        await self._gate("change", session, old, new)
 
     async def set_password(self, user, new):
-        """Set the password of another user: one who has none can come in from now on. Refused("argument")."""
+        """Set the password of another user: one who had none can come in from now on. Refused("argument")."""
+        await self._gate("set_password", user, new)
+
+    async def _gate(self, name, *arguments):
         async with self._lock:
-            await self._set(user, new)
-        self._close(user)
+            try:
+                from access import gate
+
+                return await getattr(gate, name)(self, *arguments)
+            except MemoryError:
+                gc.collect()
+                raise Refused("memory", "the heap has no room for this now")
+            finally:
+                gate = None
+                passing.forget(*_GATE)
 
     def unlock(self, user):
         """End the delays of a user on every interface. Whether there was any."""
-        return self.lockout.unlock(user)
+        from access import lockout
+
+        try:
+            return lockout.unlock(self, user)
+        finally:
+            del lockout
+            passing.forget("lockout")
+
+    def left(self, key):
+        """Seconds, rounded up, until a password of "interface/user" is evaluated again; 0 when it is now."""
+        if not self.policy.lockout[3]:
+            return 0
+        return max(0, (self.until.get(key, 0) - status.uptime_ms() + 999) // 1000)
+
+    def lockouts(self):
+        """Wrong passwords in a row and the seconds that are left: {"interface/user": [level, seconds]}."""
+        return {key: [level, self.left(key)] for key, level in self.levels.items()}
 
     def logout(self, session):
         """End a session."""
@@ -71,8 +95,7 @@ class Auth:
 
     def touch(self, session):
         """Note that a session is in use. False when it has expired or was closed: then it is gone."""
-        self.sessions()
-        if session not in self._open:
+        if session not in self.sessions():
             return False
         session.seen = status.uptime()
         return True
@@ -92,53 +115,7 @@ class Auth:
         except (ValueError, TypeError):
             return False  # damaged: neither opens
 
-    def close_all(self):
-        """End every session."""
+    def reset(self):
+        """End every session and delay: an ownership has ended, and NVS is wiped by who calls."""
         self._open = []
-
-    async def _evaluate(self, interface, user, password, event):
-        """password.evaluate() within the lockout. Refused("locked") or "password"."""
-        known = user in _USERS
-        key = interface + "/" + (user if known else "?")  # names that nobody has share a delay, and take no room
-        left = self.lockout.left(key)
-        if left:
-            raise Refused("locked", "%d s" % left)
-        self.lockout.strike(key)
-        from access import password as passwords
-
-        try:
-            good, is_label = await passwords.evaluate(self.boot.store, user if known else "?", password)
-        except MemoryError:
-            gc.collect()
-            raise Refused("memory", "the heap has no room for this now")
-        finally:
-            del passwords
-            passing.forget("password", "pbkdf2")
-        if good:
-            self.lockout.clear(key)
-            return good, is_label
-        seconds = self.lockout.wrong(key)
-        self.boot.note("password", interface, user if known else "?", event, seconds)
-        raise Refused("password", "wrong user or password")
-
-    async def _set(self, user, new):
-        from access import password as passwords
-
-        try:
-            await passwords.check(self.boot.store, user, new)
-            await passwords.put(self.boot.store, user, new)
-        finally:
-            del passwords
-            passing.forget("password", "pbkdf2")
-
-    def _admit(self, session):
-        """Make room for a session: of its own user's the one that was idle longest, else of all, has to go."""
-        most = self.policy.session[2]
-        while len(self.sessions()) >= most:
-            own = [one for one in self._open if one.user == session.user] or self._open
-            self._open.remove(min(own, key=lambda one: one.seen))
-        self._open.append(session)
-
-    def _close(self, user, but=None):
-        """End the sessions of a user whose password has changed."""
-        self._open = [one for one in self._open if one.user != user or one is but]
+        self.levels, self.until = {}, {}

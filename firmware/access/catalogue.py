@@ -58,6 +58,16 @@ def rows():
         yield Row(text)
 
 
+def table():
+    """See operations.table()."""
+    return [(row.name, row.role, row.interfaces, row.arguments) for row in rows()]
+
+
+def allowed(role, interface):
+    """See operations.allowed()."""
+    return [(row.name, row.arguments) for row in rows() if interface in row.interfaces and reaches(role, row.role)]
+
+
 def find(name):
     """The Row of an operation, or None."""
     for text in _ROWS:

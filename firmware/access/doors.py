@@ -6,9 +6,10 @@ from micropython import const
 
 from access import auth as auths
 from access import operations as dispatcher
-from access import policy
+from access import passing, policy
 
 _LOOK_MS = const(10000)  # between looks at what is really active
+_START_MS = const(50)  # the station comes up in the first turns of the loop: no disagreement to be told
 _SETTLE_MS = const(1000)  # after a change of the policy: its answer goes out before its interface closes
 
 
@@ -17,7 +18,7 @@ class Access:
 
     def __init__(self, boot, application):
         self.registry = policy.Registry(boot)
-        self.auth = auths.Auth(boot, self.registry)
+        self.auth = auths.Auth(boot, self.registry, application.changed.set)
         self.operations = dispatcher.Operations(boot, application, self.auth, self.registry)
         self.remote = None
 
@@ -36,6 +37,9 @@ async def _serve(name, boot, application, access):
         from access import presence
 
         await presence.watch(boot, access.auth)
+        presence = None
+        passing.forget("presence")
+        await asyncio.Event().wait()  # open, and nothing more to be done until the next start
 
 
 async def _watched(name, boot, application, access):
@@ -52,6 +56,7 @@ async def run(boot, application):
     registry = access.registry
     registry.able = _able(boot)
     tasks = {}
+    await asyncio.sleep_ms(_START_MS)
     while True:
         for name in registry.able:
             if registry.wants(name) and name not in tasks:

@@ -50,36 +50,24 @@ class Operations:
 
 def table():
     """Every operation: (name, least role, interfaces, arguments as text). The text is described in catalogue.py."""
-    from access import catalogue
-
-    try:
-        return [(row.name, row.role, row.interfaces, row.arguments) for row in catalogue.rows()]
-    finally:
-        del catalogue
-        passing.forget("catalogue")
+    return _ask("table")
 
 
 def allowed(role, interface):
-    """The names of what a session of this role may call on this interface, with their arguments: [(name, text)]."""
-    from access import catalogue
-
-    try:
-        return [
-            (row.name, row.arguments)
-            for row in catalogue.rows()
-            if interface in row.interfaces and catalogue.reaches(role, row.role)
-        ]
-    finally:
-        del catalogue
-        passing.forget("catalogue")
+    """What a session of this role may call on this interface: [(name, arguments as text)]."""
+    return _ask("allowed", role, interface)
 
 
 def from_words(name, words):
     """The arguments of an operation from the words of a command line, in their declared order: a dict for call()."""
+    return _ask("words", name, words)
+
+
+def _ask(name, *arguments):
     from access import catalogue
 
     try:
-        return catalogue.words(name, words)
+        return getattr(catalogue, name)(*arguments)
     finally:
         del catalogue
         passing.forget("catalogue")

@@ -12,7 +12,7 @@ _HOLD_MS = const(10000)  # no pocket or falling box holds a button for so long
 
 
 async def watch(boot, auth):
-    """Look at the button from the start on; whoever lets go within ten seconds has done nothing. Then for ever wait.
+    """Look at the button from the start on; whoever lets go within ten seconds has done nothing.
 
     It never touches firmware, trust anchors or device key. Afterwards, once the button is let go, the device restarts,
     so that nothing lives on that was derived under the old owner epoch.
@@ -25,12 +25,10 @@ async def watch(boot, auth):
     else:
         from access import epoch
 
-        auth.close_all()
+        auth.reset()
         epoch.end(boot, "presence")
-        auth.lockout.forget()
         del epoch
         passing.forget("epoch")
         while not pin.value():
             await asyncio.sleep_ms(_POLL_MS)
         boot.restart()
-    await asyncio.Event().wait()

@@ -31,13 +31,12 @@ def look(registry):
 
 
 def enforce(registry):
-    """Switch off what is active and not wanted. Returns the names for which that was tried."""
-    tried = []
+    """Switch off what is active and not wanted, and journal it. Returns Registry.states of what is there then."""
     for name in NAMES.split(" "):
         if not registry.wants(name) and name not in _SERVED and _active(registry, name):
             _off(name)
-            tried.append(name)
-    return tried
+            registry.boot.note("closed", name)
+    return bytes([wanted | (4 if active is None else active << 1) for _, wanted, active, _, _ in look(registry)])
 
 
 def _active(registry, name):

@@ -84,12 +84,11 @@ class Access:
 
     def __init__(self, rows=(("uart", True, True, True, ""),), sessions=0, fresh=True, lockouts=None, repl=0):
         self.registry, self.auth, self.operations = _Part(), _Part(), _Part()
-        self.registry.found = rows
+        self.registry.found = lambda: {row[0]: [row[1], row[2]] for row in rows}
         self.registry.disagreeing = lambda: [row[0] for row in rows if not row[3]]
         self.auth.sessions = lambda: [None] * sessions
         self.auth.fresh = lambda: fresh
-        self.auth.lockout = _Part()
-        self.auth.lockout.table = lambda: lockouts or {}
+        self.auth.lockouts = lambda: lockouts or {}
         self.operations.repl_left = lambda: repl
 
 

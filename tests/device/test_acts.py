@@ -101,6 +101,8 @@ async def test_bounds_of_the_configuration_let_an_interface_be_opened():
 
 
 async def test_thresholds_within_the_bounds_of_the_configuration():
+    from access import lockout
+
     _clock, operations = device()
     owner = session(operations, "owner")
     await refused("argument", operations, owner, "config.set", {"field": "lockout", "values": [3, 2, 900, 1]})
@@ -123,7 +125,7 @@ async def test_thresholds_within_the_bounds_of_the_configuration():
     await refused("argument", operations, owner, "config.set", {"field": "session", "values": [59, 3600, 4]})
     await operations.call(owner, "config.set", {"field": "session", "values": [60, 600, 1]})
     assert operations.policy.session == [60, 600, 1]
-    assert operations.auth.lockout.delay(6) == 10, "in force at once"
+    assert lockout.delay(operations.policy, 6) == 10, "in force at once"
 
 
 async def test_what_was_tuned_outlives_a_start_and_ends_with_its_configuration():
@@ -150,7 +152,7 @@ async def test_damaged_policy_and_lockouts_do_not_keep_a_device_from_starting():
         boot = fake.Boot(fake.Nvs({"tuned": damage, "locks": damage, "users": damage}))
         registry = policy.Registry(boot)
         assert registry.wants("uart")
-        assert auth.Auth(boot, registry).lockout.table() == {}
+        assert auth.Auth(boot, registry).lockouts() == {}
         auth.Auth(boot, registry).fresh()
 
 

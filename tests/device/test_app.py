@@ -79,6 +79,10 @@ class Wifi:
     async def run(boot):
         await asyncio.Event().wait()
 
+    @staticmethod
+    async def wait(boot, application):
+        await asyncio.Event().wait()
+
 
 class Installer:
     """Answers offers from `answers`: True for due, else the state and reason of a refusal."""
@@ -153,6 +157,8 @@ def application(boot):
     waits.GATHER_MS, waits.PAUSE_MS, waits.FIRST_RETRY_MS, waits.LOOK_MS = 1, 0, 1, 30000
     sys.modules.pop("app", None)
     import app
+
+    app.doors.run = Wifi.wait  # test_doors.py has its own
 
     class Quick(app.Application):
         BEAT_MS = 1
@@ -266,6 +272,31 @@ async def test_an_exception_in_a_service_ends_the_application():
         setattr(app, service, broken)
         with raises(ValueError, "broken service"):
             await asyncio.wait_for_ms(app.main(), 2000)
+
+
+async def test_an_exception_in_the_access_control_ends_the_application():
+    made = application(boot_of("active"))
+    import app
+
+    async def broken(boot, application):
+        assert boot is made.boot and application is made
+        raise ValueError("broken door")
+
+    app.doors.run = broken
+    with raises(ValueError, "broken door"):
+        await asyncio.wait_for_ms(made.main(), 2000)
+
+
+async def test_a_postponed_update_waits_and_goes_on():
+    made = application(boot_of("active"))
+    made.postpone(1000)
+    task = running(made)
+    made.offers.put(b"offer")
+    await some_time()
+    assert not made.installer.offered
+    made.postpone(0)
+    await until(lambda: made.installer.offered, "offer")
+    task.cancel()
 
 
 async def test_an_unexpected_error_of_the_sensor_is_not_swallowed():

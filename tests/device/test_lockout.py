@@ -48,7 +48,7 @@ async def test_delays_are_those_of_the_policy():
     waited = []
     for _ in range(14):
         await refused(auth, "password")
-        seconds = auth.lockout.left("console/owner")
+        seconds = auth.left("console/owner")
         waited.append(seconds)
         if seconds:
             clock.step(seconds - 0.001)
@@ -56,14 +56,14 @@ async def test_delays_are_those_of_the_policy():
             clock.step(0.001)
     assert waited == [0, 0, 0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
     assert (await auth.login("console", "owner", CHOSEN)).role == "owner"
-    assert auth.lockout.table() == {}
+    assert auth.lockouts() == {}
 
 
 async def test_attempts_during_a_delay_are_not_evaluated_and_do_not_extend_it():
     clock, auth = device(provisioned())
     for _ in range(4):
         await refused(auth, "password")
-    writes, level = auth.boot.store.writes, auth.lockout.table()["console/owner"][0]
+    writes, level = auth.boot.store.writes, auth.lockouts()["console/owner"][0]
     evaluated = []
     passwords = staying()
     real = passwords.evaluate
@@ -76,7 +76,7 @@ async def test_attempts_during_a_delay_are_not_evaluated_and_do_not_extend_it():
     for _ in range(1000):
         assert (await refused(auth, "locked", password=CHOSEN)).detail == "2 s"
     assert not evaluated and auth.boot.store.writes == writes
-    assert auth.lockout.table()["console/owner"] == [level, 2]
+    assert auth.lockouts()["console/owner"] == [level, 2]
     clock.step(2)
     await auth.login("console", "owner", CHOSEN)
     assert evaluated == [CHOSEN]
@@ -87,16 +87,16 @@ async def test_power_cycle_saves_nobody_a_delay():
     clock, auth = device(nvs)
     for _ in range(6):
         await refused(auth, "password")
-        clock.step(auth.lockout.left("console/owner"))
-    assert auth.lockout.left("console/owner") == 0
+        clock.step(auth.left("console/owner"))
+    assert auth.left("console/owner") == 0
     for _ in range(3):
         clock, auth = device(nvs)
-        assert auth.lockout.left("console/owner") == 8, "the level is kept, and all of its delay served again"
+        assert auth.left("console/owner") == 8, "the level is kept, and all of its delay served again"
         await refused(auth, "locked", password=CHOSEN)
     clock.step(8)
     await auth.login("console", "owner", CHOSEN)
     clock, auth = device(nvs)
-    assert auth.lockout.left("console/owner") == 0, "nothing is left of it after the right password"
+    assert auth.left("console/owner") == 0, "nothing is left of it after the right password"
 
 
 async def test_the_level_is_on_flash_before_a_password_is_evaluated():
@@ -141,7 +141,7 @@ async def test_names_that_nobody_has_share_one_delay_and_take_no_room():
         await refused(auth, "password", user="user%d" % number)
     await refused(auth, "locked", user="another")
     await refused(auth, "locked", user="?")
-    assert list(auth.lockout.table()) == ["console/?"]
+    assert list(auth.lockouts()) == ["console/?"]
     await auth.login("console", "owner", CHOSEN)
 
 
@@ -174,14 +174,14 @@ async def test_ten_thousand_evaluated_passwords_open_nothing_and_the_owner_gets_
         for number in range(10000):
             if number % 97 == 0:  # the power goes, and comes back
                 clock, auth = device(nvs)
-                clock.step(auth.lockout.left(interface + "/owner"))
+                clock.step(auth.left(interface + "/owner"))
             await refused(auth, "password", interface, password="guess %d" % number)
-            left = auth.lockout.left(interface + "/owner")
+            left = auth.left(interface + "/owner")
             level = number + 1
             assert left == (0 if level <= 3 else min(900, 2 << min(level - 4, 20))), (number, left)
             if number % 10 == 0 and left:
                 await refused(auth, "locked", interface, password=CHOSEN)
-                assert auth.lockout.left(interface + "/owner") == left
+                assert auth.left(interface + "/owner") == left
             served += left
             clock.step(left)
         assert served > 9980 * 900 and policy == (3, 2, 900, 1), "104 days for what is nothing of the space"

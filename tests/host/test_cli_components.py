@@ -249,6 +249,18 @@ BAD_CONFIG = {
     "window of no minute": ("window = [0, 0]", "window"),
     "window of more than a day": ("window = [0, 1441]", "window"),
     "window of texts": ('window = ["a", "b"]', "window"),
+    "unknown interface": ('interfaces = ["telnet"]', "interfaces"),
+    "interface that is always open": ('interfaces = ["update"]', "interfaces"),
+    "lockout of three": ("lockout = [3, 2, 900]", "lockout"),
+    "lockout with a delay of a week": ("lockout = [3, 2, 604800, 1]", "lockout"),
+    "lockout without a first delay": ("lockout = [3, 0, 900, 1]", "lockout"),
+    "session of a second": ("session = [1, 3600, 4]", "session"),
+    "no session at all": ("session = [300, 3600, 0]", "session"),
+    "REPL for a day": ("repl_seconds = 86400", "repl_seconds"),
+    "bounds of an unknown field": ("bounds = {port = [[1], [2]]}", "bounds"),
+    "bounds beyond the device's": ("bounds = {lockout = [[0, 1, 1, 0], [21, 3600, 86400, 1]]}", "bounds"),
+    "bounds of one": ("bounds = {session = [[30, 60, 1]]}", "bounds"),
+    "bounds of no interface": ('bounds = {interfaces = ["telnet"]}', "bounds"),
     "no TOML": ("broker =", "winter.toml"),
 }
 
@@ -260,6 +272,25 @@ def test_a_bad_configuration_is_one_line(item, winter, name):
     call(item, "configure", winter).refused(2, "winter.toml", word)
     call(item, "release", "--version", "1.1.0", "--config", winter).refused(2, "winter.toml", word)
     assert len(item.releases()) == 1
+
+
+GOOD_POLICY = (
+    "interfaces = []",
+    'interfaces = ["uart", "https", "mqtt-commands", "reset-button"]',
+    "lockout = [0, 1, 1, 0]",
+    "lockout = [20, 3600, 86400, 1]",
+    "session = [30, 60, 1]",
+    "session = [3600, 86400, 8]",
+    "repl_seconds = 3600",
+    "bounds = {}",
+    'bounds = {interfaces = ["https"], lockout = [[0, 1, 1, 0], [20, 3600, 86400, 1]], session = [[30, 60, 1], [30, 60, 8]]}',
+)
+
+
+@pytest.mark.parametrize("text", GOOD_POLICY)
+def test_policies_that_are_good(item, winter, text):
+    winter.write_text(f"broker = 'x'\n{text}")
+    assert call(item, "configure", winter).code == 0
 
 
 @pytest.mark.parametrize("window", ([], [0, 1440], [1439, 1]))

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import math
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gatehouse_tools import bootrecord, ca, core, cose, identity, keys, product, suit
+from gatehouse_tools import bootrecord, ca, core, cose, identity, keys, label, product, suit
 from gatehouse_tools.commands import provision
 from gatehouse_tools.errors import GatehouseError, UsageError
 from gatehouse_tools.image import flash, littlefs, nvs
@@ -78,6 +81,8 @@ def test_nvs_holds_identity_and_keys(item, device):
         5: "UNIX_SIM",
         6: "1",
         7: "example.com",
+        9: 0,  # the pins of the board's button and light
+        10: 2,
     }
     assert values["root"] == hashlib.sha256(item.signer("root").public).digest()
     assert len(values["device_key"]) == 32
@@ -97,14 +102,44 @@ def test_its_certificate_is_for_its_id_and_its_key(item, device):
     certificate.verify_directly_issued_by(ca.load_certificate(item.ca / "ca.pem"))
 
 
-def test_the_host_keeps_the_report_key_and_no_other_secret(device):
+def test_the_host_keeps_the_report_key_and_the_label_and_no_other_secret(device):
     values, _, _ = parts(device)
     secrets = json.loads((device / "secrets.json").read_text())
-    assert secrets == {"report_key": cose.report_key(values["device_key"]).hex()}
+    assert secrets.keys() == {"report_key", "label_password"}
+    assert secrets["report_key"] == cose.report_key(values["device_key"]).hex()
     public = (device / "device.json").read_text() + (device / "secrets.json").read_text()
     for name in ("device_key", "tls_key"):
         assert values[name].hex() not in public
     assert "simulated" not in public and secrets["report_key"] not in (device / "device.json").read_text()
+
+
+def test_the_label_is_in_secrets_json_and_the_device_holds_only_its_verifier(item, device):
+    values, files, _ = parts(device)
+    password = json.loads((device / "secrets.json").read_text())["label_password"]
+    bare = password.replace("-", "").encode()
+    salt, iterations, verifier = cbor2.loads(values["label"])
+    assert (len(salt), iterations) == (16, 10_000)
+    assert verifier == hashlib.pbkdf2_hmac("sha256", bare, salt, iterations)
+    image = (device / "flash.bin").read_bytes()
+    for text in (password.encode(), bare):
+        assert text not in image and text not in (device / "device.json").read_bytes()
+        assert all(text not in data for data in files.values())
+    assert "users" not in values  # nobody else has a password at birth
+    done = call(item, "--id", "gh-quiet")
+    told = json.loads((item.devices / "gh-quiet" / "secrets.json").read_text())["label_password"]
+    assert told not in done.out + done.err and "label_password belongs on the device's label" in done.out + done.err
+    shutil.rmtree(item.devices / "gh-quiet")
+
+
+def test_label_passwords_are_random_readable_and_long_enough():
+    made = {label.new() for _ in range(500)}
+    assert len(made) == 500
+    assert all(re.fullmatch("([a-hjkmnp-z2-9]{4}-){3}[a-hjkmnp-z2-9]{4}", one) for one in made)
+    assert math.log2(len(set(label.ALPHABET))) * 16 >= 64 and not set("il1o0") & set(label.ALPHABET)
+    assert set("".join(made)) - {"-"} == set(label.ALPHABET)
+    one, other = (cbor2.loads(label.verifier("abcd-efgh")) for _ in range(2))
+    assert one[0] != other[0] and one[2] != other[2]
+    assert cbor2.loads(label.verifier("ABCD EFGH"))[2] != one[2]
 
 
 def test_anchors_and_configuration_are_signed_by_who_may(item, device):
@@ -210,6 +245,7 @@ def test_config_fields_are_the_devices_own():
     names = ["broker", "port", "tls", "base", "ntp", "ntp_port", "groups", "report_s", "sensor_s", "trial_s"]
     assert list(core.config_names().values()) == [
         *names, "watchdog_ms", "keepalive_s", "updates", "auto_download", "auto_install", "notify", "window",
+        "interfaces", "lockout", "session", "repl_s", "bounds",
     ]  # fmt: skip
     assert len(identity.dataclasses.fields(identity.Config)) == len(core.config_names())
     assert identity.Config().payload() == b"\xa0"

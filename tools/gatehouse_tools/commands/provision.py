@@ -10,7 +10,10 @@ import rich_click as click
 from .. import identity, product, releases, ui
 from ..errors import GatehouseError, UsageError
 
-_POLICY = ("updates", "auto_download", "auto_install", "notify", "window")  # settings of [device] as they are
+_POLICY = (  # settings of [device] as they are
+    *("updates", "auto_download", "auto_install", "notify", "window"),
+    *("interfaces", "lockout", "session", "repl_seconds", "bounds"),
+)
 
 
 @click.command("provision")

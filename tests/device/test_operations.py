@@ -197,7 +197,7 @@ async def test_unknown_names_are_refused_whatever_they_are():
     names = ["", " ", "hel", "helpp", "help ", "help viewer", "__init__", "state.", None, 5, b"help", [], "x" * 1000]
     for name in names:
         assert await outcome(operations, who, name, {}) == "operation", name
-    assert operations.boot.events("denied")[0] == ("console", "owner", "", "operation", 1), "nobody writes own texts"
+    assert {one[:4] for one in operations.boot.events("denied")} == {("console", "owner", "", "operation")}, "own texts"
 
 
 def test_every_declared_operation_has_an_act_and_every_act_is_declared():

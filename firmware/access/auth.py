@@ -33,7 +33,7 @@ class Auth:
         self.on_change = on_change
         self.levels, self.until = {}, {}  # of lockout.py
         self._open = []  # sessions
-        self._lock = asyncio.Lock()  # one password is evaluated at a time: two at once would share one delay
+        self._lock = asyncio.Lock()  # one password at a time: each takes seconds of a chip and kilobytes of its heap
         from access import lockout
 
         lockout.load(self)

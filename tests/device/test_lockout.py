@@ -115,7 +115,42 @@ async def test_the_level_is_on_flash_before_a_password_is_evaluated():
         assert cbor.loads(nvs.values["locks"]) == {"console/owner": expected}
 
 
-async def test_two_at_once_are_evaluated_one_after_the_other():
+async def test_no_two_are_evaluated_at_the_same_time():
+    _clock, auth = device(provisioned())
+    passwords = staying()
+    real, running, most = passwords.evaluate, [], []
+
+    async def counted(store, user, text):
+        running.append(user)
+        most.append(len(running))
+        await asyncio.sleep_ms(2)
+        found = await real(store, user, text)
+        running.pop()
+        return found
+
+    passwords.evaluate = counted
+    logins = [auth.login("https", user, "wrong password") for user in ("owner", "viewer", "operator", "service")]
+    await asyncio.gather(*logins, return_exceptions=True)
+    assert most == [1] * 4
+
+
+async def test_the_delay_begins_after_the_evaluation_and_is_told():
+    clock, auth = device(provisioned())
+    told = []
+    auth.on_change = lambda: told.append(auth.lockouts())
+
+    async def slow(store, user, text):
+        clock.step(5)
+        return False, False
+
+    staying().evaluate = slow
+    for _ in range(4):
+        assert not told
+        await refused(auth, "password")
+    assert auth.left("console/owner") == 2 and told == [{"console/owner": [4, 2]}]
+
+
+async def test_two_at_once_are_not_more_tries_than_two():
     _clock, auth = device(provisioned())
     for _ in range(3):
         await refused(auth, "password")

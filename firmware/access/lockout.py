@@ -25,8 +25,8 @@ def load(auth):
 
 def delay(policy, level):
     """Seconds that follow the wrong password number `level` in a row."""
-    free, first, longest, enabled = policy.lockout
-    if not enabled or level <= free:
+    free, first, longest, _ = policy.lockout
+    if level <= free:
         return 0
     return min(longest, first << min(level - free - 1, _MAX_DOUBLINGS))
 

@@ -186,6 +186,12 @@ async def test_switched_off_by_the_policy():
         await refused(auth, "password")
     assert "locks" not in auth.boot.store.values
     await auth.login("console", "owner", CHOSEN)
+    _clock, auth = device(provisioned())
+    for _ in range(4):
+        await refused(auth, "password")
+    await refused(auth, "locked", password=CHOSEN)
+    auth.policy.lockout = [3, 2, 900, 0]
+    await auth.login("console", "owner", CHOSEN)
 
 
 async def test_unlock_ends_the_delays_of_one_user_everywhere():

@@ -81,6 +81,47 @@ def test_troubles_of_the_device_in_words(real):
     assert report.claims["refused"] == refusal
 
 
+def test_access_of_the_device_in_words(real):
+    rows = [["uart", True, True, True, ""], ["wifi-ap", False, True, False, "x"], ["mdns", False, None, True, ""]]
+    locks = {"https/owner": [4, 2]}
+    access = {"rows": rows, "sessions": 2, "fresh": False, "lockouts": locks, "repl": 59}
+    data, _ = real(clock=1_800_000_000, access=access)
+    report = reports.verify(data, DEVICES, "gh-1")
+    assert report.degraded == ["interface:wifi-ap", "repl"]
+    assert report.claims["interfaces"] == {
+        "uart": {"wanted": True, "active": True},
+        "wifi-ap": {"wanted": False, "active": True},
+        "mdns": {"wanted": False, "active": None},
+    }
+    assert report.claims["access"] == {
+        "sessions": 2, "label_password": False, "repl_seconds": 59,
+        "lockouts": {"https/owner": {"level": 4, "seconds": 2}},
+    }  # fmt: skip
+    data, _ = real(clock=1_800_000_000)
+    report = reports.verify(data, DEVICES, "gh-1")
+    assert report.degraded == [] and report.claims["access"]["label_password"] is True
+
+
+BAD_ACCESS = {
+    "interfaces no map": {"p35": []},
+    "interface no pair": {"p35": {"uart": [True]}},
+    "interface of numbers": {"p35": {"uart": [1, 0]}},
+    "wanted unknown": {"p35": {"uart": [None, True]}},
+    "sessions no number": {"p36": {1: True, 2: True, 3: {}, 4: 0}},
+    "label no truth value": {"p36": {1: 0, 2: 1, 3: {}, 4: 0}},
+    "lockouts no map": {"p36": {1: 0, 2: True, 3: [], 4: 0}},
+    "lockout of one": {"p36": {1: 0, 2: True, 3: {"https/owner": [4]}, 4: 0}},
+    "REPL missing": {"p36": {1: 0, 2: True, 3: {}}},
+}
+
+
+@pytest.mark.parametrize("name", BAD_ACCESS)
+def test_malformed_access_is_refused(name):
+    good = {"p35": {"uart": [True, None]}, "p36": {1: 0, 2: True, 3: {"https/owner": [4, 0]}, 4: 0}}
+    assert reports.verify(sealed(claims(**good)), DEVICES)
+    refused("format", sealed(claims(**(good | BAD_ACCESS[name]))), DEVICES)
+
+
 def test_recovery_in_words():
     found = claims(c270=None, c271=None, c273=None, p2="recovery", p8=None, p18="digest: /slots/a", p17=["recovery"])
     for label in (1, 3, 4, 11, 13):
@@ -321,6 +362,7 @@ def cddl_map(name):
         (("sensor",), "SENSOR"),
         (("link",), "LINK"),
         (("wifi",), "WIFI"),
+        (("access",), "ACCESS"),
     ],
 )
 def test_tables_are_those_of_the_cddl(names, table):

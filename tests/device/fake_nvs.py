@@ -34,6 +34,16 @@ class Module:
     pass
 
 
+def page_with(secret):
+    """A page whose first entry was erased and holds `secret` still, and whose second is written."""
+    data = bytearray(b"\xff" * PAGE)
+    data[0:4] = b"\xfe\xff\xff\xff"
+    data[32] = 0b11111000
+    data[64 : 64 + len(secret)] = secret
+    data[96:100] = b"kept"
+    return bytes(data)
+
+
 def install(data=b"\xff" * PAGE):
     """Make `esp32.Partition` show this data. Returns the class, whose `data` can be read afterwards."""
     module = Module()

@@ -245,7 +245,7 @@ async def held(looks):
 
     os.mkdir("state")
     journal.FOLDER = "state"
-    fake_nvs.install()
+    fake_nvs.install(fake_nvs.page_with(b"a former password"))
     fake.Clock()
     values = dict.fromkeys(("identity", "device_key", "wifi", "broker", "root", "tls_key"), b"stays")
     values.update({"label": fake.label(), "users": cbor.dumps({"owner": fake.verifier("chosen password")})})
@@ -280,6 +280,8 @@ async def test_button_held_for_ten_seconds_returns_to_the_label():
     for key in ("identity", "device_key", "wifi", "broker", "root", "tls_key"):
         assert values[key] == b"stays", key
     assert [note[0] for note in boot.notes] == ["presence", "owner-epoch"]
+    left = bytes(fake_nvs.Partition.data)
+    assert b"password" not in left and b"kept" in left, "what NVS has erased is overwritten"
     assert boot.restarts == 1
     session = await auth.login("console", "owner", "k7mq-x2pd-9wfh-rt4e")
     assert session.fresh
@@ -290,6 +292,7 @@ async def test_button_held_for_less_does_nothing():
         boot, auth = await held(looks)
         assert auth.sessions() and not auth.fresh() and not boot.notes and not boot.restarts
         assert "epoch" not in boot.store.values and "locks" in boot.store.values
+        assert b"password" in bytes(fake_nvs.Partition.data)
         os.rmdir("state")
 
 

@@ -120,6 +120,22 @@ def test_nothing_of_an_erased_value_is_left_and_the_others_are_as_they_were(
     assert nvs.get_blob(space, "identity") == KEPT["identity"]
 
 
+def test_a_page_that_was_given_up_is_overwritten_too(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    ram = Ram(images.nvs_image({**KEPT, **SECRETS}, SIZE))
+    page = ram.read(0, 4096)
+    ram = Ram(images.nvs_image(KEPT, SIZE))
+    free = next(at for at in range(0, SIZE, 4096) if ram.read(at, 4096) == b"\xff" * 4096)
+    ram.data[free : free + 4096] = bytes(4) + page[4:]  # its entries are marked as written
+    assert secrets_in(ram) and live(ram) == KEPT
+    scrub(ram, monkeypatch)
+    assert not secrets_in(ram) and live(ram) == KEPT
+    nvs: Any = Nvs(ram, 0, SIZE)  # type: ignore[arg-type]
+    space = nvs.open("gatehouse")
+    for number in range(300):
+        nvs.set_blob(space, "wifi", b"another one %d" % number * 10)
+    assert nvs.get_blob(space, "identity") == KEPT["identity"]
+
+
 def test_it_may_be_cut_at_any_write(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     ram = used(random.Random(seed))
     whole = Ram(bytes(ram.data))

@@ -7,7 +7,7 @@ from micropython import const
 
 from gatehouse import mac, memory
 
-# Of a verifier that is made here. The budget is two seconds of a chip for a login. Measured: 10,000 take 38 ms of x86-64
+# Of a verifier that is made here. The budget is two seconds of a chip a login. Measured: 10,000 take 38 ms of x86-64
 # on the unix port with 130 KB in use, half of it garbage collection. Nothing was measured on a chip; it hashes in
 # hardware, and some fifty times slower is a guess. SP 800-132 asks for 1,000 at least, SP 800-63B for what the verifier
 # can bear. The count stands in each verifier, so that a measured one can follow without any password lost.

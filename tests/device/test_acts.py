@@ -89,7 +89,8 @@ async def test_interfaces_are_closed_and_opened_within_the_configuration():
     for name in ("wifi-station", "update"):
         await refused("argument", operations, owner, "interface.set", {"name": name, "wanted": False})
         assert operations.policy.wants(name)
-    await refused("argument", operations, owner, "interface.set", {"name": "serial", "wanted": True})
+    for wanted in (True, False):
+        await refused("argument", operations, owner, "interface.set", {"name": "serial", "wanted": wanted})
 
 
 async def test_bounds_of_the_configuration_let_an_interface_be_opened():
@@ -222,8 +223,9 @@ async def test_restarts_come_after_the_answer():
     _clock, operations = device()
     who = session(operations, "owner")
     assert await operations.call(who, "reboot", {}) == {"restart": True}
+    await asyncio.sleep_ms(500)
     assert not operations.application.left
-    await asyncio.sleep_ms(1700)
+    await asyncio.sleep_ms(1200)
     assert operations.application.left == 1
     for to in ("last", "factory"):
         await operations.call(who, "config.restore", {"to": to})

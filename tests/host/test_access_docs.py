@@ -1,5 +1,6 @@
 """docs/access.md says what the device does: the table of operations, the numbers of the policy."""
 
+import importlib
 import re
 import sys
 
@@ -13,9 +14,7 @@ def access(monkeypatch):
     """The module firmware/access/catalogue.py, in CPython."""
     core.module("config")  # the core's package and a stand-in for `micropython`
     monkeypatch.syspath_prepend(str(core.source("firmware")))
-    import access.catalogue as catalogue
-
-    yield catalogue
+    yield importlib.import_module("access.catalogue")
     for name in [name for name in sys.modules if name.split(".")[0] == "access"]:
         del sys.modules[name]
 

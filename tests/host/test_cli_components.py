@@ -283,7 +283,8 @@ GOOD_POLICY = (
     "session = [3600, 86400, 8]",
     "repl_seconds = 3600",
     "bounds = {}",
-    'bounds = {interfaces = ["https"], lockout = [[0, 1, 1, 0], [20, 3600, 86400, 1]], session = [[30, 60, 1], [30, 60, 8]]}',
+    'bounds = {interfaces = ["https"]}',
+    "bounds = {lockout = [[0, 1, 1, 0], [20, 3600, 86400, 1]], session = [[30, 60, 1], [30, 60, 8]]}",
 )
 
 

@@ -102,7 +102,7 @@ def test_access_of_the_device_in_words(real):
     assert report.degraded == [] and report.claims["access"]["label_password"] is True
 
 
-BAD_ACCESS = {
+BAD_ACCESS: dict[str, dict] = {
     "interfaces no map": {"p35": []},
     "interface no pair": {"p35": {"uart": [True]}},
     "interface of numbers": {"p35": {"uart": [1, 0]}},
@@ -117,7 +117,7 @@ BAD_ACCESS = {
 
 @pytest.mark.parametrize("name", BAD_ACCESS)
 def test_malformed_access_is_refused(name):
-    good = {"p35": {"uart": [True, None]}, "p36": {1: 0, 2: True, 3: {"https/owner": [4, 0]}, 4: 0}}
+    good: dict = {"p35": {"uart": [True, None]}, "p36": {1: 0, 2: True, 3: {"https/owner": [4, 0]}, 4: 0}}
     assert reports.verify(sealed(claims(**good)), DEVICES)
     refused("format", sealed(claims(**(good | BAD_ACCESS[name]))), DEVICES)
 

@@ -5,7 +5,7 @@ from gatehouse import Refused, status
 
 async def update_check(operations, session, values):
     """Have what waits looked at again: the state of the update."""
-    operations.application.offers.event.set()
+    operations.application.offers.soon()
     return _told(operations)
 
 

@@ -170,7 +170,7 @@ async def test_configuration_is_shown_with_what_was_tuned():
 async def test_updates_by_operation():
     _clock, operations = device()
     who, application = session(operations, "operator"), operations.application
-    assert (await operations.call(who, "update.check", {}))["state"] == "idle" and application.offers.event.is_set()
+    assert (await operations.call(who, "update.check", {}))["state"] == "idle" and application.offers.looked == 1
     await refused("state", operations, who, "update.install", {})
     application.installer.waits = True
     await operations.call(who, "update.install", {})

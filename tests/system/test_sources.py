@@ -67,14 +67,17 @@ def build(shop: Stage, folder: Path, version: str, files: dict[str, bytes]) -> P
     return shop.product.root / "dist" / f"demo-{version}.suit"
 
 
-def test_one_changed_file_of_twenty_is_all_that_is_sent(shop: Stage, tmp_path: Path, seed: int) -> None:
+_FILES = 48  # of the application and of tables that it does not use
+
+
+def test_one_changed_file_of_forty_eight_is_all_that_is_sent(shop: Stage, tmp_path: Path, seed: int) -> None:
     noise = random.Random(seed)
     own = len([one for one in shop.source.rglob("*") if one.is_file() and one.parent.name != "tables"])
-    tables = {f"table{number:02}.bin": noise.randbytes(3000) for number in range(20 - own)}
+    tables = {f"table{number:02}.bin": noise.randbytes(3000) for number in range(_FILES - own)}
     old = build(shop, tmp_path / "source", "2.0.0", tables)
     new = build(shop, tmp_path / "source", "2.1.0", {"table07.bin": noise.randbytes(3000)})
     index, _ = pack.unpack(new.with_suffix(".pack").read_bytes())
-    assert len(index.entries) == 20
+    assert len(index.entries) == _FILES
     with provisioned(shop, tmp_path, seed, "--slot-release", str(old)) as device:
         device.board.power_on()
         device.runs("2.0.0")

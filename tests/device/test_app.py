@@ -333,14 +333,14 @@ async def test_first_report_follows_the_connect_and_is_retained():
 
 async def test_changes_that_come_together_make_one_report():
     app = application(boot_of("active"))
-    app.COALESCE_MS = 20
+    app.COALESCE_MS = 100  # over what ten turns take on a busy machine
     task = running(app)
     await until(lambda: app.link.count("report") == 1, "first report")
     for _ in range(10):
         app.changed.set()
         await asyncio.sleep_ms(1)
     await until(lambda: app.link.count("report") == 2, "second report")
-    await some_time()
+    await asyncio.sleep_ms(300)
     assert app.link.count("report") == 2
     task.cancel()
 

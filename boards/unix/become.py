@@ -6,14 +6,14 @@ import sys
 import vfs
 from shims import flash, host
 
-_SHIMS = ("time", "os", "vfs", "select", "socket", "machine", "ussl")
+_SHIMS = ("time", "os", "vfs", "select", "socket", "machine", "ussl", "micropython")
 _ALSO_WITH_U = ("time", "os", "select", "socket", "machine")  # the unix port's are under these names, too
 _REMOTE = ("esp32", "network")
 
 
 def board():
-    """Become the board. Returns the way to the supervisor (shims.host), which nobody else has."""
-    image, numbers, channel, address, size = (int(text) for text in sys.argv[1:])
+    """Become the board. Returns the way to the supervisor (shims.host), which nobody else has, and how it was made."""
+    image, numbers, channel, address, size, made = (int(text) for text in sys.argv[1:])
     host.numbers, host.channel, host.system = open(numbers, "r+b"), open(channel, "r+b"), os.system
     for name in _SHIMS:
         sys.modules[name] = __import__("shims." + name, None, None, ("*",))
@@ -41,4 +41,4 @@ def board():
         print("The filesystem appears to be corrupted.")
         host.end(b"repl")
     os.chdir("/")
-    return host
+    return host, made

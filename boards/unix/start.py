@@ -1,15 +1,27 @@
 """Runs /boot.py and /main.py as the chip does, once become.py has made this process the board.
 
 Arguments: the file descriptors of the flash image, the shared numbers and the channel, then the address and size of
-the file system's partition.
+the file system's partition, and how the board was made.
 """
 
 import gc
 import sys
 
+from micropython import const
 
-def _run(path, names):
-    """Run a script in the namespace `names`: b"" when it ended well or is not there, else the event that follows."""
+# How the board was made, as in sim/process.py.
+_TERMINAL = const(1)  # its UART has input: the REPL is a real one
+_PRODUCTION = const(2)  # no REPL is ever opened, and no Ctrl-C heard
+_RAW_REPL = const(4)  # the raw REPL was open before a soft reset: then main.py does not run
+
+_CTRL_C = const(3)
+
+
+def _run(path, names, host):
+    """Run a script in the namespace `names`: b"" when it ended well or is not there, else the event that follows.
+
+    As on the chip, Ctrl-C interrupts it until it says otherwise, and does nothing once it has ended.
+    """
     import os
 
     try:
@@ -17,10 +29,13 @@ def _run(path, names):
     except OSError:
         return b""
     try:
+        host.interrupts(_CTRL_C)
         execfile(path, names)  # noqa: F821 the port has it
+        host.interrupts(-1)
     except SystemExit:
         return b"soft-reset"
     except BaseException as error:  # noqa: BLE001 as on the chip: printed, and then the prompt
+        host.interrupts(-1)
         sys.print_exception(error)
         return b"repl"
     return b""
@@ -36,11 +51,20 @@ def _become():
 
 
 def run():
-    """Be the board until the supervisor ends this process."""
-    host = _become()
+    """Be the board until the supervisor ends this process; returns where the REPL follows."""
+    host, made = _become()
     names = __import__("__main__").__dict__
     names.clear()
     names["__name__"] = "__main__"
     gc.collect()
     host.channel.write(b"boot")
-    host.end(_run("boot.py", names) or _run("main.py", names) or b"repl")
+    event = _run("boot.py", names, host)
+    if not event and not made & _RAW_REPL:
+        event = _run("main.py", names, host)
+    event = event or b"repl"
+    if event == b"repl" and made & _PRODUCTION:
+        event = b"reset"
+    elif event == b"repl" and made & _TERMINAL:
+        host.prompt()
+        return
+    host.end(event)

@@ -33,11 +33,22 @@ class Disk:
         self._blank = self._blank_end = 0
 
     def readblocks(self, block, buffer, offset=0):
-        self._image.seek(self._address + block * _SECTOR + offset)
-        self._image.readinto(buffer)
+        try:
+            host.hold()
+            self._image.seek(self._address + block * _SECTOR + offset)
+            self._image.readinto(buffer)
+        finally:
+            host.release()
 
     def writeblocks(self, block, buffer, offset):
         """Program. A bit that would have to become 1 again is a fault of the caller, and ends the run."""
+        try:
+            host.hold()
+            self._program(block, buffer, offset)
+        finally:
+            host.release()
+
+    def _program(self, block, buffer, offset):
         cut = self._cut()
         image = self._image
         address = self._address + block * _SECTOR + offset
@@ -59,15 +70,21 @@ class Disk:
         if command == 5:
             return _SECTOR
         if command == 6:
-            address = self._address + argument * _SECTOR
-            if self._cut():
-                host.end(b"cut %d" % address)  # the supervisor leaves it half erased
-            self._image.seek(address)
-            for _ in range(_SECTOR // _PIECE):
-                self._image.write(_BLANK)
-            self._blank = address
-            self._blank_end = address + _SECTOR
+            try:
+                host.hold()
+                self._erase(self._address + argument * _SECTOR)
+            finally:
+                host.release()
         return 0
+
+    def _erase(self, address):
+        if self._cut():
+            host.end(b"cut %d" % address)  # the supervisor leaves it half erased
+        self._image.seek(address)
+        for _ in range(_SECTOR // _PIECE):
+            self._image.write(_BLANK)
+        self._blank = address
+        self._blank_end = address + _SECTOR
 
     def _cut(self):
         """Count one operation; true when it is the one to be done half."""

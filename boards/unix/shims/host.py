@@ -7,9 +7,15 @@ heap is full. become.py sets the open files.
 
 import struct
 
+from micropython import const
+
+_BUSY = const(8)  # shared number: 1 while no interrupt may come
+_WANTED = const(9)  # shared number: 1 while the supervisor decides whether one comes
+
 numbers = None  # the file: 8 bytes each, signed, little-endian; sim/board.py has the list of places
 channel = None  # the file: a packet each
 system = None  # os.system
+interruptible = False  # whether a KeyboardInterrupt can come from the UART
 
 _word = bytearray(8)
 _answer = bytearray(160)
@@ -27,6 +33,37 @@ def put(place, value):
     struct.pack_into("<q", _word, 0, value)
     numbers.seek(place * 8)
     numbers.write(_word)
+
+
+def hold():
+    """No interrupt from here to release(): what a chip has in C is not torn apart by one. One that came is raised."""
+    if interruptible:
+        put(_BUSY, 1)
+        while get(_WANTED):
+            pass
+
+
+def release():
+    """Interrupts may come again."""
+    if interruptible:
+        put(_BUSY, 0)
+
+
+def interrupts(character):
+    """From now on this character on the UART is a KeyboardInterrupt; with -1 none is."""
+    global interruptible
+    if character >= 0:
+        interruptible = True
+    ask(("uart", "interrupt"), (character,), {})
+    if character < 0:
+        interruptible = False
+
+
+def prompt():
+    """The REPL opens as soon as this process lets it."""
+    global interruptible
+    interruptible = True
+    ask(("uart", "prompt"), (), {})
 
 
 def end(event):
@@ -49,17 +86,22 @@ def ask(path, args=None, values=None, sent=None, filled=None):
     `sent` goes along with the call, `filled` gets the bytes whose number is the answer. Between a packet and its
     answer nothing is allocated, so that no answer is left behind for the next call.
     """
-    channel.write(repr((path, args, values)))
-    if sent:
-        channel.write(sent)
-    channel.readinto(_answer)
-    answer = eval(str(_answer, "utf-8"))  # noqa: S307 a literal, an exception or Remote(...)
+    call = repr((path, args, values))
+    try:
+        hold()
+        channel.write(call)
+        if sent:
+            channel.write(sent)
+        channel.readinto(_answer)
+        answer = eval(str(_answer, "utf-8"))  # noqa: S307 a literal, an exception or Remote(...)
+        if filled and isinstance(answer, int) and answer:
+            view = memoryview(filled)[:answer]
+            channel.write(b"+")
+            channel.readinto(view)
+    finally:
+        release()
     if isinstance(answer, BaseException):
         raise answer
-    if filled and answer:
-        view = memoryview(filled)[:answer]
-        channel.write(b"+")
-        channel.readinto(view)
     return answer
 
 

@@ -25,16 +25,20 @@ from .chip import EPOCH, Chip, Partitions
 from .flash import Flash, FlashFault, PowerCut
 from .nvs import Nvs
 from .ota import Ota
-from .process import Process
+from .process import PRODUCTION, RAW_REPL, TERMINAL, Process
+from .uart import Terminal, Wire
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5  # machine.reset_cause()
 
 # Places of the numbers that the device shares, 8 bytes each; those of boards/unix/shims that use one name it, too.
-_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _COUNT = range(9)
+_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _BUSY, _WANTED, _COUNT = range(11)
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000
 _SHOWN_LINES = 15
 _MAX_LINE = 65536
+_HELD_S = 0.1  # an interrupt that comes again so soon is the same: MicroPython on Unix ends at a second that waits
+_RAW, _FRIENDLY = b"raw REPL; CTRL-B to exit", b'Type "help()"'  # what the REPL says when it becomes that
+_SOFT_REBOOT = b"MPY: soft reboot\r\n"
 _AT_PROMPT = "boot.py or main.py has ended; a chip would be at its prompt now"
 
 
@@ -47,7 +51,7 @@ class Event(NamedTuple):
 
     kind: "power-on", "boot" (detail: the reset cause), "reset", "soft-reset", "wdt" (armed, or another timeout;
     detail: ms), "wdt-reset", "cut" (detail: the operation), "power-off", "repl" (boot.py or main.py has ended: a chip
-    would be at its prompt now), "fault" (an impossible flash operation), "died" (the process ended by itself).
+    would be at its prompt now, and a board with a terminal is), "fault" (an impossible flash operation), "died" (the process ended by itself).
     """
 
     kind: str
@@ -63,6 +67,8 @@ class _Bench:
         self.celsius = 21.5
         self.access_point = True
         self.pins: dict[int, bool] = {}
+        self.interrupting = -1  # the character that interrupts
+        self.prompt: Callable[[], None] = lambda: None
         self.memory = os.memfd_create("board")
         os.ftruncate(self.memory, _COUNT * 8)
         self._numbers = mmap.mmap(self.memory, _COUNT * 8)
@@ -82,6 +88,9 @@ class _Bench:
     def link(self, up: bool) -> None:
         self.put(_LINKED, int(up))
 
+    def interrupt(self, character: int) -> None:
+        self.interrupting = character
+
     def close(self) -> None:
         self._numbers.close()
         os.close(self.memory)
@@ -92,7 +101,9 @@ class Board:
 
     heap: -X heapsize=; log: a file that gets the UART's output and the events; seed: of what cuts leave behind;
     on_event: called with each Event, in the board's own thread; umqtt_dir: the folder that has umqtt/simple.py;
-    unique_id: machine.unique_id() as 6 bytes, by default from the image's path.
+    unique_id: machine.unique_id() as 6 bytes, by default from the image's path; terminal: give its UART input, and a
+    terminal for it to open from outside; production: its build has no REPL, hears no Ctrl-C, and resets where another
+    would be at its prompt.
     """
 
     def __init__(
@@ -104,6 +115,8 @@ class Board:
         on_event: Callable[[Event], None] | None = None,
         umqtt_dir: Path | None = None,
         unique_id: bytes | None = None,
+        terminal: bool = False,
+        production: bool = False,
     ) -> None:
         self.image = Path(image)
         self.heap = heap
@@ -113,12 +126,20 @@ class Board:
         self.events: list[Event] = []
         self.running = False  # whether it has power
         self.failure = ""  # why nothing more will happen, while that is so
+        self._terminal = Terminal() if terminal else None
+        self.terminal = self._terminal.path if self._terminal else ""  # what a terminal program or mpremote opens
+        self._wire = Wire()
+        self._listens = False  # whether MicroPython runs, and hears its UART
+        self._prompt = self._raw = False  # whether the REPL is open, and whether it was the raw one last
+        self._interrupted = 0.0  # when it was last
+        self._made = (TERMINAL if terminal else 0) | (PRODUCTION if production else 0)
         self._files = runtime.device_files(umqtt_dir)
         self._on_event = on_event
         self._chance = random.Random(seed)  # noqa: S311 a seed that can be given again is the point
         self._log = open(log, "ab", buffering=0) if log else None  # noqa: SIM115 closed by close()
         path = str(self.image.resolve()).encode()
         self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5])
+        self._bench.prompt = self._at_prompt
         self._descriptor = -1  # of the image, while there is power
         self._app: tables.Partition | None = None  # that the bootloader has started
         self._process: Process | None = None
@@ -127,6 +148,8 @@ class Board:
         self._selector = selectors.DefaultSelector()
         self._wake_out, self._wake_in = os.pipe()
         self._selector.register(self._wake_out, selectors.EVENT_READ, self._take_order)
+        if self._terminal:
+            self._selector.register(self._terminal, selectors.EVENT_READ, self._read_terminal)
         self._orders: collections.deque[tuple[Callable[[], object], Future[None]]] = collections.deque()
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name=f"board {self.image.name}", daemon=True)
@@ -169,6 +192,12 @@ class Board:
         """The level at an input pin; high until it is set."""
         self._bench.pins[number] = level
 
+    def type(self, data: bytes) -> None:
+        """Send bytes to its UART, at its speed. Needs a board with a terminal."""
+        if not self._terminal:
+            raise GatehouseError("this board was made without terminal")
+        self._order(lambda: self._wire.put(data))
+
     def wifi(self, up: bool) -> None:
         """Whether the access point is in reach."""
         self._bench.access_point = up
@@ -184,6 +213,8 @@ class Board:
         self._thread.join()
         self._selector.close()
         self._bench.close()
+        if self._terminal:
+            self._terminal.close()
         os.close(self._wake_out)
         os.close(self._wake_in)
         if self._log:
@@ -247,12 +278,14 @@ class Board:
 
     def _serve(self) -> None:
         while not self._closing:
-            ready = self._selector.select(self._watchdog_left())
+            waits = [left for left in (self._watchdog_left(), self._wire.left()) if left is not None]
+            ready = self._selector.select(min(waits, default=None))
             for key, _ in sorted(ready, key=lambda one: one[0].fileobj is getattr(self._process, "uart", None)):
                 if self._selector.get_map().get(key.fd) is key:  # the handler before may have ended the process
                     self._guarded(key.data)
             if self._watchdog_left() == 0:
                 self._guarded(self._bite)
+            self._guarded(self._hear)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """An error in here, or in on_event, ends the run; nobody may wait for a thread that is gone."""
@@ -274,6 +307,51 @@ class Board:
         if not timeout:
             return None
         return max(0.0, self._bench.get(_WDT_FED) / 1e6 + timeout / 1e3 - time.monotonic())
+
+    # The UART's way in.
+
+    def _read_terminal(self) -> None:
+        assert self._terminal  # noqa: S101 it is registered
+        self._wire.put(self._terminal.typed())
+
+    def _hear(self) -> None:
+        """Bytes have come over the wire: for the program to read, but for the one that interrupts it."""
+        data = self._wire.take()
+        process = self._process
+        if not data or not process or not self._listens:
+            return
+        interrupting = 3 if self._prompt else -1 if self._made & PRODUCTION else self._bench.interrupting
+        if interrupting >= 0 and interrupting in data and not (self._prompt and process.at_prompt()):
+            before, _, after = data.partition(bytes([interrupting]))
+            process.type(before)
+            if time.monotonic() - self._interrupted < _HELD_S:
+                self._wire.back(after)
+            elif self._interrupt(process):
+                self._interrupted = time.monotonic()
+                self._wire.back(after)
+            else:
+                self._wire.back(data[len(before) :])
+        else:
+            process.type(data)
+
+    def _interrupt(self, process: Process) -> bool:
+        """KeyboardInterrupt, unless the device is in the middle of what a chip has in C (shims/host.py)."""
+        self._bench.put(_WANTED, 1)
+        free = not self._bench.get(_BUSY)
+        if free:
+            process.interrupt()
+        self._bench.put(_WANTED, 0)
+        return free
+
+    def _at_prompt(self) -> None:
+        """The device's last words before its REPL opens."""
+        process = self._process
+        assert process  # noqa: S101 it asks
+        process.prompt()
+        self._prompt = True
+        if self._raw:
+            process.type(b"\x01")  # it is the raw one again
+        self._happened("repl")
 
     # Power.
 
@@ -336,7 +414,10 @@ class Board:
         self._bench.cause = cause
         if cause != SOFT_RESET:  # the chip's watchdog stays armed over that one
             self._bench.put(_WDT_TIMEOUT, 0)
+            self._raw = False
         self._bench.put(_LINKED, 0)
+        self._bench.put(_BUSY, 0)
+        self._bench.interrupt(-1)
         try:
             ota = Ota(self._flash, self._table)
             if cause != SOFT_RESET:  # that one starts MicroPython again and nothing before it
@@ -350,7 +431,8 @@ class Board:
             self._stop("fault", str(fault))
             return
         self._chip = Chip(self._bench, nvs, Partitions(self._flash, self._table, ota, self._app))
-        process = Process(self._files, self.heap, self._descriptor, self._bench.memory, self._disk)
+        made = self._made | (RAW_REPL if self._raw else 0)
+        process = Process(self._files, self.heap, self._descriptor, self._bench.memory, self._disk, made)
         self._process = process
         self._selector.register(process.uart, selectors.EVENT_READ, lambda: self._read_uart(process))
         self._selector.register(process.channel, selectors.EVENT_READ, lambda: self._read_packet(process))
@@ -358,6 +440,7 @@ class Board:
     def _kill(self) -> int:
         """End the process, if there is one, and take in what it printed last. Returns its exit status."""
         process, self._process = self._process, None
+        self._listens = self._prompt = False
         if not process:
             return 0
         self._selector.unregister(process.uart)
@@ -371,12 +454,12 @@ class Board:
         if printed:
             self._print(printed)
         elif printed is not None:
-            self._stop("died", f"the process ended by itself with status {self._kill()}")
+            self._ended()
 
     def _read_packet(self, process: Process) -> None:
         packet = process.receive()
         if not packet:
-            self._stop("died", f"the process ended by itself with status {self._kill()}")
+            self._ended()
         elif packet == Chip.FETCH or packet.startswith(b"("):
             try:
                 process.send(self._chip.answer(packet, process.receive))
@@ -389,6 +472,17 @@ class Board:
             if kind not in ("boot", "wdt"):  # it waits for its end, so that all of its output is there
                 self._print(process.printed() or b"")
             self._take_event(kind, detail)
+
+    def _ended(self) -> None:
+        """The process has ended by itself: at the prompt that is how Ctrl-D ends."""
+        at_prompt = self._prompt
+        status = self._kill()
+        if at_prompt:
+            self._print(_SOFT_REBOOT)
+            self._happened("soft-reset")
+            self._boot(SOFT_RESET)
+        else:
+            self._stop("died", f"the process ended by itself with status {status}")
 
     def _take_event(self, kind: str, detail: str) -> None:
         if kind in _RESETS:
@@ -407,10 +501,15 @@ class Board:
             waits = self._bench.get(_WDT_TIMEOUT)  # then the watchdog will do something about it
             self._happened(kind, failure="" if waits else _AT_PROMPT)
         else:
+            self._listens = True
             self._happened(kind, str(self._bench.cause))
 
     def _print(self, data: bytes) -> None:
         """Bytes from the UART."""
+        if self._terminal:
+            self._terminal.show(data)
+        if self._prompt and (_RAW in data or _FRIENDLY in data):
+            self._raw = data.rfind(_RAW) > data.rfind(_FRIENDLY)
         *lines, self._partial = (self._partial + data).split(b"\n")
         if len(self._partial) > _MAX_LINE:
             lines, self._partial = [*lines, self._partial], b""

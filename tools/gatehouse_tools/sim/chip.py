@@ -39,6 +39,12 @@ class Bench(Protocol):
     def link(self, up: bool) -> None:
         """Tell the sockets whether packets go through."""
 
+    def interrupt(self, character: int) -> None:
+        """That character on the UART is a KeyboardInterrupt; -1 for none."""
+
+    def prompt(self) -> None:
+        """The REPL opens."""
+
 
 class Error(Exception):
     """An exception to raise in the device: the name of its class, and its arguments."""
@@ -458,6 +464,19 @@ class Time:
         return int((self._bench.clock() - EPOCH) * 1e9)
 
 
+class Uart:
+    """What the device says about its UART."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def interrupt(self, character: int) -> None:
+        self._bench.interrupt(character)
+
+    def prompt(self) -> None:
+        self._bench.prompt()
+
+
 class Os:
     """What the module os has beyond the file system."""
 
@@ -497,6 +516,7 @@ class Chip:
             "machine": Machine(bench),
             "time": Time(bench),
             "os": Os(),
+            "uart": Uart(bench),
         }
         self._bytes = b""
 

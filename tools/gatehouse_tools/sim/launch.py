@@ -1,6 +1,6 @@
-"""Becomes the MicroPython process of a simulated board: `launch.py PARENT PROGRAM HEAP FILES ARGUMENTS...`.
+"""Becomes the MicroPython process of a simulated board: `launch.py PARENT PROGRAM HEAP OPTION FILES ARGUMENTS...`.
 
-PROGRAM is an executable, or the folder of the PyPI module that has MicroPython inside. In the second case this process
+OPTION is one more of MicroPython's: -i opens the REPL afterwards. PROGRAM is an executable, or the folder of the PyPI module that has MicroPython inside. In the second case this process
 runs it itself: that saves the start of another Python, and lets the board's own code lie in memory outside of the heap,
 as MicroPython's read-only file system, where a chip has it in flash. Either way the kernel ends this process when its
 supervisor ends.
@@ -23,21 +23,21 @@ start.run()"""
 
 def main() -> None:
     """Tie this process to its parent and turn into MicroPython."""
-    parent, program, heap, files = int(sys.argv[1]), *sys.argv[2:5]
+    parent, program, heap, option, files = int(sys.argv[1]), *sys.argv[2:6]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os.kill(os.getpid(), signal.SIGKILL)
-    line = ["micropython", "-X", f"heapsize={heap}", "-c"]
+    line = ["micropython", "-X", f"heapsize={heap}", option, "-c"]
     if not os.path.isdir(program):
         os.environ["MICROPYPATH"] = f"{files}:.frozen"
-        os.execvp(program, [*line, _START, *sys.argv[5:]])  # noqa: S606 there is no shell to go through
+        os.execvp(program, [*line, _START, *sys.argv[6:]])  # noqa: S606 there is no shell to go through
     with open(f"{files}/rom", "rb") as file:
         rom = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     address = ctypes.addressof(ctypes.c_char.from_buffer(rom))
     sys.path.insert(0, program)
     from micropython_run import run_main  # type: ignore[import-not-found]  # the program's own module
 
-    sys.exit(run_main([*line, _START_FROM_ROM % (address, len(rom)), *sys.argv[5:]]))
+    sys.exit(run_main([*line, _START_FROM_ROM % (address, len(rom)), *sys.argv[6:]]))
 
 
 main()

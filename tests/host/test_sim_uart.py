@@ -1,0 +1,299 @@
+"""The simulated board's UART: a terminal that the real mpremote opens, Ctrl-C and the REPL as on a chip."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from gatehouse_tools.errors import GatehouseError
+from gatehouse_tools.sim import Board
+from test_sim_board import WAIT, at_prompt, kinds, make_image
+
+LOCKED = "import micropython\nmicropython.kbd_intr(-1)\n"
+READER = """
+    import micropython, select, sys
+    micropython.kbd_intr(-1)
+    poll = select.poll()
+    poll.register(sys.stdin, select.POLLIN)
+    print("ready")
+    got = bytearray(1)
+    line = b""
+    turns = 0
+    while True:
+        turns += 1
+        for _ in poll.ipoll(0):
+            sys.stdin.buffer.readinto(got)
+            line += got
+            if got == b"\\n":
+                print("got", line, turns > 1000)
+                line = b""
+    """
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """bench(main, boot) is a board with a terminal that has power; it ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(main, boot=None, *, power=True, terminal=True, **more):
+            image = make_image(tmp_path / "flash.bin", main, boot)
+            board = stack.enter_context(Board(image, log=tmp_path / "uart.log", terminal=terminal, **more))
+            if power:
+                board.power_on()
+            return board
+
+        yield make
+
+
+def mpremote(board, *arguments, timeout=30):
+    """The real mpremote at the board's terminal: (exit code, what it printed)."""
+    program = Path(sys.executable).with_name("mpremote")
+    done = subprocess.run(
+        [program, "connect", board.terminal, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def no_repl_for_mpremote(board, *arguments, seconds=3):
+    """The real mpremote gets no REPL: it gives up, or waits for an answer until it is ended. Its transcript."""
+    try:
+        code, told = mpremote(board, *arguments, timeout=seconds)
+    except subprocess.TimeoutExpired as waited:  # on a pseudo-terminal it waits for ever
+        return (waited.stdout or b"").decode() + (waited.stderr or b"").decode()
+    assert code != 0 and "could not enter raw repl" in told
+    return told
+
+
+def test_bytes_reach_the_program_which_does_not_wait_for_them(bench):
+    board = bench(READER)
+    board.wait_line("ready", WAIT)
+    time.sleep(0.05)
+    board.type(b"all bytes \x00\x01\x03\x04\x1a\x1c\x7f\xc3\xff\r\n")
+    line = board.wait_line("got", WAIT)
+    assert line == r"got b'all bytes \x00\x01\x03\x04\x1a\x1c\x7f\xc3\xff\r\n' True"
+
+
+def test_the_terminal_shows_what_is_printed_and_takes_what_is_typed(bench):
+    board = bench(READER)
+    board.wait_line("ready", WAIT)
+    with open(board.terminal, "r+b", buffering=0) as terminal:
+        terminal.write(b"hello\n")
+        board.wait_line("hello", WAIT)
+        seen = b""
+        while b"hello" not in seen or not seen.endswith(b"\n"):
+            seen += terminal.read(4096)
+    assert b"ready\r\n" in seen and b"hello\\n' True\r\n" in seen
+
+
+def test_what_nobody_reads_does_not_stop_the_board(bench):
+    board = bench("for number in range(3000):\n    print('x' * 100, number)")
+    board.wait_line("x 2999", WAIT)
+
+
+def test_what_finds_the_buffer_full_is_lost(bench):
+    board = bench("""
+        import micropython, sys, time
+        micropython.kbd_intr(-1)
+        print("ready")
+        time.sleep_ms(400)
+        got = b""
+        while not got.endswith(b"!"):
+            got += sys.stdin.buffer.read(1)
+        print("got", len(got))
+        """)
+    board.wait_line("ready", WAIT)
+    board.type(b"x" * 1000)
+    time.sleep(0.5)
+    board.type(b"!")
+    assert board.wait_line("got", WAIT) == "got 261"
+
+
+def test_what_comes_while_it_has_no_power_is_lost(bench):
+    board = bench(READER, power=False)
+    board.type(b"early\n")
+    time.sleep(0.1)
+    board.power_on()
+    board.wait_line("ready", WAIT)
+    board.type(b"late\n")
+    assert board.wait_line("got", WAIT).startswith(r"got b'late\n'")
+
+
+def test_a_board_without_terminal_has_none(bench):
+    board = bench("", terminal=False)
+    assert board.terminal == ""
+    with pytest.raises(GatehouseError, match="without terminal"):
+        board.type(b"x")
+
+
+# The REPL of a stock build.
+
+
+def test_the_end_of_main_opens_the_repl(bench):
+    board = bench("value = 41")
+    board.wait(at_prompt, WAIT)
+    board.type(b"print('it is', value + 1)\r")
+    board.wait_line("it is 42", WAIT)
+    assert board.failure == ""
+
+
+def test_an_exception_in_boot_opens_the_repl_and_skips_main(bench):
+    board = bench("print('main')", "1 / 0")
+    board.wait(at_prompt, WAIT)
+    board.type(b"print('here')\r")
+    board.wait(lambda board: "here" in board.lines, WAIT)
+    assert "ZeroDivisionError: divide by zero" in board.lines and "main" not in board.lines
+
+
+def hold(board, byte, predicate):
+    """Hold a key down, as a terminal repeats it."""
+    deadline = time.monotonic() + WAIT
+    while not predicate(board):
+        assert time.monotonic() < deadline, list(board.lines)
+        board.type(byte)
+        time.sleep(0.005)
+
+
+def test_ctrl_c_held_during_boot_opens_the_repl_of_a_stock_build(bench):
+    """The window of a stock build: boot.py can be interrupted until it says otherwise."""
+    board = bench(LOCKED + "print('main')\nwhile True: pass", "import time\ntime.sleep(5)\n" + LOCKED, power=False)
+    board.power_on()
+    hold(board, b"\x03", at_prompt)
+    assert "KeyboardInterrupt: " in board.lines and "main" not in board.lines
+    assert mpremote(board, "resume", "eval", "6 * 7") == (0, "42\n")
+
+
+def test_ctrl_c_interrupts_what_comes_before_kbd_intr_in_main(bench):
+    board = bench("import time\ntime.sleep(5)\n" + LOCKED, LOCKED)
+    hold(board, b"\x03", at_prompt)
+    assert "KeyboardInterrupt: " in board.lines
+
+
+@pytest.mark.parametrize("work", ["write()", "esp32.NVS('g').set_i32('n', 5)"])
+def test_ctrl_c_does_not_tear_what_a_chip_has_in_c(bench, work):
+    """Interrupts that come while the device talks to its supervisor or its flash: raised between, nothing is lost."""
+    board = bench(
+        f"""
+        import esp32
+        def write():
+            with open("file", "w") as file:
+                file.write("y" * 300)
+        count = 0
+        while count < 12:
+            try:
+                while True:
+                    {work}
+            except KeyboardInterrupt:
+                count += 1
+        print("whole", esp32.NVS("h").set_i32("n", 7), esp32.NVS("h").get_i32("n"))
+        """
+    )
+    hold(board, b"\x03", at_prompt)
+    assert "whole None 7" in board.lines
+
+
+def test_ctrl_c_is_a_byte_once_kbd_intr_has_spoken(bench):
+    board = bench(READER)
+    board.wait_line("ready", WAIT)
+    board.type(b"\x03\x03\x03\n")
+    assert board.wait_line("got", WAIT).startswith(r"got b'\x03\x03\x03\n'")
+    assert not at_prompt(board)
+
+
+def test_the_repl_runs_and_is_interrupted(bench):
+    board = bench("")
+    board.wait(at_prompt, WAIT)
+    board.type(b"while True: pass\r\r")
+    time.sleep(0.2)
+    board.type(b"\x03")
+    board.wait(lambda board: "KeyboardInterrupt: " in board.lines, WAIT)
+    board.type(b"print('on')\r")
+    board.wait(lambda board: "on" in board.lines, WAIT)
+
+
+def test_ctrl_d_at_the_prompt_is_a_soft_reset(bench):
+    board = bench("import machine\nprint('cause', machine.reset_cause())")
+    board.wait(at_prompt, WAIT)
+    board.type(b"\x04")
+    board.wait(lambda board: kinds(board).count("repl") == 2, WAIT)
+    assert [line for line in board.lines if line.startswith(("cause", "MPY"))] == [
+        "cause 1",
+        "MPY: soft reboot",
+        "cause 5",
+    ]
+
+
+def test_a_reset_at_the_prompt_boots(bench):
+    board = bench(
+        "import machine\nprint('cause', machine.reset_cause())\n"
+        "if machine.reset_cause() == 2:\n    micropython.kbd_intr(-1)\n    while True: pass",
+        "import micropython",
+    )
+    board.wait(at_prompt, WAIT)
+    assert mpremote(board, "resume", "exec", "--no-follow", "machine.reset()")[0] == 0
+    board.wait_line("cause 2", WAIT)
+
+
+def test_mpremote_works_at_an_open_repl(bench, tmp_path):
+    board = bench(LOCKED + "value = 5", "print('boot')")
+    board.wait(at_prompt, WAIT)
+    assert mpremote(board, "resume", "eval", "value")[1] == "5\n"
+    (tmp_path / "file.txt").write_text("from the host\n" * 100)
+    assert mpremote(board, "resume", "cp", str(tmp_path / "file.txt"), ":copy.txt")[0] == 0
+    assert mpremote(board, "resume", "cat", ":copy.txt")[1].count("from the host") == 100
+    before = kinds(board).count("boot")
+    code, told = mpremote(board, "exec", "print('value' in globals())")  # with its soft reset
+    assert (code, told) == (0, "False\n"), "the raw REPL stays open over a soft reset, and main.py does not run"
+    assert kinds(board).count("boot") == before + 1
+
+
+def test_mpremote_is_refused_by_a_program_that_runs(bench):
+    board = bench(READER)
+    board.wait_line("ready", WAIT)
+    assert "42" not in no_repl_for_mpremote(board, "resume", "eval", "6 * 7")
+    board.type(b"\n")
+    assert board.wait_line("got", WAIT).startswith(r"got b'\r\x03\r\x01\n'"), "it has tried, and the program runs"
+    assert not at_prompt(board)
+
+
+# The production build.
+
+
+def test_a_production_build_hears_no_ctrl_c(bench):
+    """The twin of the window of a stock build."""
+    board = bench(
+        "print('main')\nimport time\nwhile True: time.sleep_ms(5)", "import time\ntime.sleep_ms(300)", production=True
+    )
+    hold(board, b"\x03", lambda board: "main" in board.lines)
+    for _ in range(40):
+        board.type(b"\x03\x04\x01")
+        time.sleep(0.005)
+    assert kinds(board) == ["power-on", "boot"]
+
+
+@pytest.mark.parametrize("end", ["", "1 / 0", "import micropython\nmicropython.kbd_intr(3)\n"])
+def test_a_production_build_resets_where_another_opens_the_repl(bench, end):
+    board = bench(
+        f"import machine\nif machine.reset_cause() == 2:\n    print('again')\n    while True: pass\n{end}",
+        production=True,
+    )
+    board.wait_line("again", WAIT)
+    assert kinds(board) == ["power-on", "boot", "reset", "boot"]
+
+
+def test_a_production_build_without_terminal_resets_too(bench):
+    board = bench("import machine\nmachine.reset_cause() == 2 and print('again')", production=True, terminal=False)
+    board.wait_line("again", WAIT)
+    assert not at_prompt(board)
+
+
+def test_nothing_of_a_terminal_is_left(bench):
+    before = set(os.listdir("/proc/self/fd"))
+    board = bench(READER)
+    board.wait_line("ready", WAIT)
+    board.close()
+    assert set(os.listdir("/proc/self/fd")) == before

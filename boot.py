@@ -17,5 +17,7 @@ except BaseException as error:
 
     import machine
 
-    sys.print_exception(error)
-    machine.reset()
+    try:
+        sys.print_exception(error)
+    finally:
+        machine.reset()

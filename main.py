@@ -1,15 +1,21 @@
-# Runs second. Whatever the application does, the next thing is a reset, never the REPL.
+# Runs second. Whatever the application does, the next thing is a reset: the REPL only where slots.window() opens it.
 import micropython
 
 micropython.kbd_intr(-1)
-try:
-    from gatehouse import slots
-
-    slots.run()
-except BaseException as error:
-    import sys
-
-    sys.print_exception(error)
 import machine
 
-machine.reset()
+opened = None
+try:
+    try:
+        from gatehouse import slots
+
+        slots.run()
+        opened = slots.window()
+    except BaseException as error:
+        import sys
+
+        sys.print_exception(error)
+finally:
+    micropython.kbd_intr(-1)  # the application may have let Ctrl-C in
+    while opened is not True:
+        machine.reset()

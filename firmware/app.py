@@ -18,6 +18,10 @@ _ACK_MS = const(10000)
 _UNTOLD = const(10)  # reports in a row that are left out for want of memory, then it is a fault
 
 
+class Window(Exception):
+    """The application ends, so that the REPL opens."""
+
+
 class Application:
     """The services of a device, and what they know of each other."""
 
@@ -35,6 +39,7 @@ class Application:
         self.offers = offers.Offers(self.installer, self.link.renew)
         self.access = doors.Access(boot, self)
         self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor(), self.access)
+        self._opened = asyncio.Event()  # the REPL is to open
         self._postponed = 0  # uptime in seconds until which no update is taken
 
     def received(self, topic, payload):
@@ -46,7 +51,7 @@ class Application:
         """Run all services. Ends when one of them does, by its exception."""
         await asyncio.gather(
             *(self.beat(), wifi.run(self.boot), self.link.run(), self.sense(), self.tell(), self.update()),
-            doors.run(self.boot, self),
+            *(doors.run(self.boot, self), self.window()),
         )
 
     async def beat(self):
@@ -132,6 +137,19 @@ class Application:
         self.link.close()
         self.boot.restart()
 
+    def open_window(self, seconds):
+        """End the application very soon, so that main.py ends and the REPL opens for so long."""
+        self.boot.window = seconds
+        self._opened.set()
+
+    async def window(self):
+        """Report that the REPL opens, say farewell, and end. Without a broker the journal is what tells of it."""
+        await self._opened.wait()
+        if self.link.connected:
+            await self.publish_state()
+        self.link.close()
+        raise Window
+
     def _topic(self, name):
         return topics.topic(name, id=self.boot.identity.id)
 
@@ -145,6 +163,9 @@ async def _wait(event, limit_ms):
 
 
 def run(boot):
-    """Run the application of a booted device (slots.Boot). Never returns; raises what went wrong."""
+    """Run the application of a booted device (slots.Boot). Returns for a service window only; raises what went wrong."""
     passing.settle()
-    asyncio.run(Application(boot).main())
+    try:
+        asyncio.run(Application(boot).main())
+    except Window:
+        asyncio.new_event_loop()  # the tasks that are left would keep the heap from the REPL

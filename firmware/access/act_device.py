@@ -68,6 +68,9 @@ async def repl(operations, session, values):
     most = operations.boot.config.repl_s
     if not most:
         raise Refused("disabled", "the policy opens no REPL")
+    update = operations.application.installer.state["state"]
+    if operations.boot.mode != "active" or update in ("downloading", "installing"):
+        raise Refused("busy", "an update is under way or on trial: the REPL would end it")
     seconds = min(most, values["minutes"] * 60)
     operations.repl_until = status.uptime() + seconds
     operations.application.changed.set()

@@ -25,7 +25,7 @@ class Access:
 
 def _able(boot):
     """The interfaces that this firmware can serve on this board. Each adapter adds its own."""
-    able = set()
+    able = {"uart"}
     if boot.identity.button is not None:
         able.add("reset-button")
     return able
@@ -33,6 +33,10 @@ def _able(boot):
 
 async def _serve(name, boot, application, access):
     """Serve one interface; for ever. The adapter is imported here, only when it is wanted."""
+    if name == "uart":
+        from access import console
+
+        await console.Console(boot, access.operations, access.auth).run()
     if name == "reset-button":
         from access import presence
 

@@ -11,6 +11,7 @@ from micropython import const
 from gatehouse import Refused, record, store
 
 _WATCHDOG_MS = const(60000)  # until the configuration is known: over the verification of the largest slot
+_WINDOW_S = const(3600)  # a technician's visit; ESP-IDF's watchdog counts to over an hour
 
 current = None  # the Boot of this run
 
@@ -36,6 +37,7 @@ class Boot:
         self.config_digest = b""
         self.failure = None  # why the core is alone, or less well than it should be
         self.pending = None  # mode "install": the envelope
+        self.window = 0  # seconds for which the REPL is to be open once the application has ended (docs/console.md)
         self.journal = None  # where the event log ends (journal.py), once that was needed: a list
         self._watchdog = machine.WDT(timeout=_WATCHDOG_MS)
         self._deadline = None
@@ -163,3 +165,16 @@ def run():
     import app
 
     app.run(current)
+
+
+def window():
+    """Whether main.py may end, which opens the REPL: only where the configuration allows it so long.
+
+    Then the watchdog gets no more food and resets the device when the time is over. Nothing of it is kept on flash.
+    """
+    seconds = current.window
+    if current.mode != "active" or not 0 < seconds <= min(current.config.repl_s, _WINDOW_S):
+        return False
+    machine.WDT(timeout=seconds * 1000)
+    print("gatehouse: REPL open for %d s" % seconds)
+    return True

@@ -87,6 +87,7 @@ class Boot:
         self.failure = None
         self.config_digest = b""
         self.generation = 1
+        self.window = 0
         self.fed = self.signs = self.confirms = self.restarts = 0
 
     def now(self):

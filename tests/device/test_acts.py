@@ -278,6 +278,22 @@ async def test_repl_opens_only_where_the_policy_allows_and_for_no_longer():
     assert operations.boot.events("repl") == [("console", "service", 60), ("console", "service", 90)]
 
 
+async def test_repl_waits_for_updates_and_trials():
+    _clock, operations = device(repl_s=90)
+    who = session(operations, "service")
+    state = operations.application.installer.state
+    for word in ("downloading", "installing"):
+        state["state"] = word
+        await refused("busy", operations, who, "repl", {"minutes": 1})
+    state["state"] = "confirmed"
+    operations.boot.mode = "trial"
+    await refused("busy", operations, who, "repl", {"minutes": 1})
+    assert operations.repl_left() == 0
+    operations.boot.mode = "active"
+    await operations.call(who, "repl", {"minutes": 1})
+    assert operations.repl_left() == 60
+
+
 async def test_identify_needs_a_light():
     _clock, operations = device()
     who = session(operations, "operator")

@@ -1,12 +1,15 @@
 """The house network, and the command that runs simulated devices in it."""
 
+import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
 import sys
+import types
 import urllib.request
 
 import pytest
@@ -14,7 +17,9 @@ import shop
 
 from gatehouse_tools import house
 from gatehouse_tools.broker import free_port
+from gatehouse_tools.commands import sim as sim_command
 from gatehouse_tools.errors import GatehouseError
+from gatehouse_tools.sim import runtime
 
 WAIT = 30
 
@@ -113,8 +118,45 @@ def test_device_runs_in_its_house_until_it_is_told_to_end(item):
         assert listens(broker) and listens(packs)
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT) == 0
-        assert "Traceback" not in process.stderr.read()
+        told = process.stderr.read()
+        assert "Traceback" not in told and re.search(r"^gh-1: .*mpremote connect /dev/\S+ repl$", told, re.MULTILINE)
     assert not listens(broker) and not listens(packs)
+
+
+@pytest.mark.parametrize("production", [False, True])
+def test_board_is_the_build_that_its_settings_name(tmp_path, monkeypatch, production):
+    """production of board.toml, and a terminal for each device."""
+    root = tmp_path / "boards" / "unix"
+    root.mkdir(parents=True)
+    settings = (runtime.SOURCES / "board.toml").read_text()
+    assert "production = false" in settings
+    (root / "board.toml").write_text(settings.replace("production = false", f"production = {str(production).lower()}"))
+    made = []
+
+    class Stand:
+        terminal = "/dev/pts/none"
+
+        def __init__(self, image, **settings):
+            made.append(settings)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def power_on(self):
+            pass
+
+        def set_clock(self, now):
+            pass
+
+    monkeypatch.setattr(sim_command, "Board", Stand)
+    place = types.SimpleNamespace(root=tmp_path, devices=tmp_path / "devices")
+    (place.devices / "gh-1").mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        sim_command._Console(stack, place, {"id": "gh-1", "board": "unix"}, "96wK")
+    assert (made[0]["production"], made[0]["terminal"]) == (production, True)
 
 
 @pytest.mark.parametrize(

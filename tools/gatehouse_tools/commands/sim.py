@@ -8,7 +8,6 @@ import re
 import sys
 import time
 import urllib.parse
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -46,7 +45,8 @@ def command(
     product_dir: str | None,
 ) -> int:
     """Run provisioned devices of the simulated board, all of them unless some are named: each from its flash image,
-    which keeps what it does. Their consoles come line by line; with --json as objects. The broker, and the server of
+    which keeps what it does. What they print comes line by line; with --json as objects. Each has a terminal for its
+    console, whose name is told; any terminal program opens it. The broker, and the server of
     dist/, run beside them on the ports of product.toml. A board's clock is set when its power comes on.
 
     \b
@@ -63,7 +63,7 @@ def command(
         stack.enter_context(house.ended_by_signals())
         if not no_house:
             _start_house(stack, item, broker, chosen)
-        consoles = [_Console(stack, item.devices / facts["id"], heap) for facts in chosen]
+        consoles = [_Console(stack, item, facts, heap) for facts in chosen]
         _follow(consoles, None if duration is None else time.monotonic() + duration)
     return 0
 
@@ -109,11 +109,16 @@ def _start_house(stack: contextlib.ExitStack, item: product.Product, kind: str, 
 class _Console:
     """A running board, and what it has printed since it was last asked."""
 
-    def __init__(self, stack: contextlib.ExitStack, folder: Path, heap: str) -> None:
-        self.name = folder.name
+    def __init__(self, stack: contextlib.ExitStack, item: product.Product, facts: dict[str, Any], heap: str) -> None:
+        self.name = facts["id"]
+        folder = item.devices / self.name
         log = folder / "uart.log"
         log.write_bytes(b"")
-        self.board = stack.enter_context(Board(folder / "flash.bin", heap=heap, log=log))
+        production = bool(product.load_board(facts["board"], item.root).data.get("production"))
+        self.board = stack.enter_context(
+            Board(folder / "flash.bin", heap=heap, log=log, terminal=True, production=production)
+        )
+        ui.say(f"{self.name}: its console is {self.board.terminal}: mpremote connect {self.board.terminal} repl")
         self.board.auto_power = True
         self._file = stack.enter_context(log.open("rb"))
         self._partial = b""

@@ -48,9 +48,7 @@ def micropython() -> str:
     return found
 
 
-def command(
-    heap: str, files: Path, arguments: tuple[int, ...], repl: bool = False
-) -> tuple[list[str], dict[str, str]]:
+def command(heap: str, files: Path, arguments: tuple[int, ...], repl: bool = False) -> tuple[list[str], dict[str, str]]:
     """(command, environment) that starts a board with `arguments` for its start.py; with `repl` its end opens that."""
     line = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), micropython(), heap, "-i" if repl else "-O0"]
     line.append(str(files))

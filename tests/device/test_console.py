@@ -170,6 +170,7 @@ async def test_a_session_that_has_ended_is_over_here_too():
     await bench.login()
     bench.auth.open.clear()
     assert b"session" in await bench.type("state\r")
+    assert b"log in first" in await bench.type("state\r")
     assert not bench.operations.calls
     await bench.close()
 
@@ -213,9 +214,11 @@ async def test_results_are_bounded_and_harm_no_terminal():
     bench.operations.answers["state"] = {"detail": "a\x1b[2J\r\nb\x9b1m\u202ec", "key\n": b"\x01\xff", "none": None}
     shown = await bench.type("state\r")
     assert shown == "state\r\ndetail: a?[2J??b??1m???c\r\nkey?: 01ff\r\nnone: -\r\nowner> ".encode()
-    bench.operations.answers["state"] = {"rows": [["x" * 9000, 1]] * 500, "deep": [[[[[[1]]]]]]}
+    bench.operations.answers["state"] = {"rows": [["x" * 9000, "y" * 9000]] * 500, "deep": [[[[[[1]]]]]]}
     shown = await bench.type("state\r")
     assert len(shown) < 80 * 163 + 20 and b"\r\n...\r\n" in shown
+    bench.operations.answers["state"] = {"a": {"b": {"c": {"d": {"e": 1}}}}}
+    assert b"\r\n      {'d': {'e': 1}}\r\n" in await bench.type("state\r")
     bench.operations.answers["state"] = Refused("state", "\x1b]0;x\x07")
     assert b"\x1b" not in await bench.type("state\r")
     await bench.close()
@@ -245,8 +248,7 @@ async def test_the_log_does_not_cut_the_line_that_is_typed():
     print("another")
     assert bench.screen.take() == b"\r\x1b[Kpassword: "
     await bench.close()
-    print("after it")
-    assert bench.screen.take() == b""
+    assert print is bench.console._real_print
 
 
 async def test_the_log_alone_is_left_alone():
@@ -365,12 +367,10 @@ async def test_a_flood_does_not_stop_the_others():
     async def other():
         nonlocal turns
         while True:
-            turns += 1
+            turns += 1 if bench.keys.bytes else 0
             await asyncio.sleep_ms(0)
 
     task = asyncio.create_task(other())
-    await bench.type("")
-    turns = 0
     await bench.type(b"x" * 3200)
     assert turns >= 80, turns
     task.cancel()

@@ -78,9 +78,9 @@ def test_whatever_the_application_does_a_reset_follows(start, run):
     "boot", ["1 / 0", "raise SystemExit", "raise KeyboardInterrupt", UNPRINTABLE.replace("\n", "\n    ")]
 )
 def test_whatever_the_core_does_in_boot_a_reset_follows(start, boot):
-    board = start(boot=boot)
+    board = start(boot=boot, run="print('main.py went on')")
     board.wait_line("booted again", WAIT)
-    assert not at_prompt(board)
+    assert not at_prompt(board) and "main.py went on" not in board.lines
 
 
 @pytest.mark.parametrize("answer", ["False", "None", "1", "'yes'", "1 / 0"])

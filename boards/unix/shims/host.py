@@ -11,6 +11,7 @@ from micropython import const
 
 _BUSY = const(8)  # shared number: 1 while no interrupt may come
 _WANTED = const(9)  # shared number: 1 while the supervisor decides whether one comes
+_DUE = const(10)  # shared number: 1 when one came meanwhile
 
 numbers = None  # the file: 8 bytes each, signed, little-endian; sim/board.py has the list of places
 channel = None  # the file: a packet each
@@ -43,10 +44,15 @@ def hold():
             pass
 
 
-def release():
-    """Interrupts may come again."""
+def release(late=False):
+    """Interrupts may come again; with `late` one that came meanwhile is raised."""
     if interruptible:
+        late = late and get(_DUE)
+        if late:
+            put(_DUE, 0)
         put(_BUSY, 0)
+        if late:
+            raise KeyboardInterrupt
 
 
 def interrupts(character):
@@ -99,7 +105,7 @@ def ask(path, args=None, values=None, sent=None, filled=None):
             channel.write(b"+")
             channel.readinto(view)
     finally:
-        release()
+        release(True)
     if isinstance(answer, BaseException):
         raise answer
     return answer

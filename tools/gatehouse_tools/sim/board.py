@@ -31,7 +31,7 @@ from .uart import Terminal, Wire
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5  # machine.reset_cause()
 
 # Places of the numbers that the device shares, 8 bytes each; those of boards/unix/shims that use one name it, too.
-_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _BUSY, _WANTED, _COUNT = range(11)
+_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _BUSY, _WANTED, _DUE, _COUNT = range(12)
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000
 _SHOWN_LINES = 15
@@ -90,6 +90,7 @@ class _Bench:
 
     def interrupt(self, character: int) -> None:
         self.interrupting = character
+        self.put(_DUE, 0)
 
     def close(self) -> None:
         self._numbers.close()
@@ -132,6 +133,7 @@ class Board:
         self._listens = False  # whether MicroPython runs, and hears its UART
         self._prompt = self._raw = False  # whether the REPL is open, and whether it was the raw one last
         self._interrupted = 0.0  # when it was last
+        self._waits = False  # whether the device was asked to interrupt itself
         self._made = (TERMINAL if terminal else 0) | (PRODUCTION if production else 0)
         self._files = runtime.device_files(umqtt_dir)
         self._on_event = on_event
@@ -335,13 +337,18 @@ class Board:
             process.type(data)
 
     def _interrupt(self, process: Process) -> bool:
-        """KeyboardInterrupt, unless the device is in the middle of what a chip has in C (shims/host.py)."""
+        """KeyboardInterrupt; whether it came. Not in the middle of what a chip has in C: then it does it itself, or we
+        come again (shims/host.py)."""
+        if self._waits and not self._bench.get(_DUE):
+            self._waits = False
+            return True
         self._bench.put(_WANTED, 1)
-        free = not self._bench.get(_BUSY)
-        if free:
+        self._waits = bool(self._bench.get(_BUSY))
+        self._bench.put(_DUE, int(self._waits))
+        if not self._waits:
             process.interrupt()
         self._bench.put(_WANTED, 0)
-        return free
+        return not self._waits
 
     def _at_prompt(self) -> None:
         """The device's last words before its REPL opens."""
@@ -440,7 +447,7 @@ class Board:
     def _kill(self) -> int:
         """End the process, if there is one, and take in what it printed last. Returns its exit status."""
         process, self._process = self._process, None
-        self._listens = self._prompt = False
+        self._listens = self._prompt = self._waits = False
         if not process:
             return 0
         self._selector.unregister(process.uart)

@@ -163,7 +163,7 @@ async def _wait(event, limit_ms):
 
 
 def run(boot):
-    """Run the application of a booted device (slots.Boot). Returns for a service window only; raises what went wrong."""
+    """Run the application of a booted device (slots.Boot). Returns for a window of the REPL only; raises what fails."""
     passing.settle()
     try:
         asyncio.run(Application(boot).main())

@@ -32,7 +32,7 @@ def _word(value):
     if value is True or value is False:
         return "yes" if value else "no"
     if isinstance(value, (bytes, bytearray)):
-        return hexlify(value[: _WIDTH // 2]).decode()
+        return hexlify(bytes(value[: _WIDTH // 2])).decode()
     return str(value)[:_WIDTH]
 
 

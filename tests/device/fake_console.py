@@ -1,4 +1,4 @@
-"""A console with somebody before it: keys to type, a screen to read, and an Auth and Operations that note what comes."""
+"""A console with somebody before it: keys, a screen, and an Auth and Operations that note what comes."""
 
 import asyncio
 import io

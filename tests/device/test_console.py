@@ -8,7 +8,6 @@ from fake_console import PASSWORDS, Bench
 from gatehouse import Refused
 from harness import raises, seed
 
-
 HEAP = "1M"  # compiled: the catalogue of operations is loaded for each command
 
 
@@ -300,9 +299,9 @@ async def test_any_bytes_leave_it_running_and_the_heap_level():
     rng = random
     rng.seed(seed())
     pieces = (
-        b"login owner\r", b"label-password\r", b"\r", b"\n", b"login ", b"owner\r\n", b"\x03", b"\x04", b"\x1b[", b"\x1bO", b'"',
-        b"help\r", b"state\r", b"password.change\r", b"repl 60\r", b"\xc3", b"\xf0\x9f", b"\xff\xfe", b"x" * 300, b"\x00" * 40,
-        b"\x01\x05A\x01", b"raw REPL\r", b"import os\x04",
+        b"login owner\r", b"label-password\r", b"\r", b"\n", b"login ", b"owner\r\n", b"\x03", b"\x04", b"\x1b[",
+        b"\x1bO", b'"', b"help\r", b"state\r", b"password.change\r", b"repl 60\r", b"\xc3", b"\xf0\x9f", b"\xff\xfe",
+        b"x" * 300, b"\x00" * 40, b"\x01\x05A\x01", b"raw REPL\r", b"import os\x04",
     )  # fmt: skip
     gc.collect()
     free = None

@@ -6,11 +6,11 @@ import textwrap
 import time
 
 import pytest
+from test_sim_board import WAIT, at_prompt, kinds, make_image
+from test_sim_uart import hold, mpremote, no_repl_for_mpremote
 
 from gatehouse_tools import core
 from gatehouse_tools.sim import Board
-from test_sim_board import WAIT, at_prompt, kinds, make_image
-from test_sim_uart import hold, mpremote, no_repl_for_mpremote
 
 # A core that boots twice: the second time it only says so.
 SLOTS = """
@@ -58,8 +58,8 @@ def start(tmp_path):
                 "/lib/gatehouse/memory.py": b"def settle(): pass",
                 "/lib/gatehouse/slots.py": textwrap.dedent(SLOTS.format(boot=boot, run=run, window=window)).encode(),
             }
-            scripts = [core.source(name).read_text() for name in ("main.py", "boot.py")]
-            image = make_image(tmp_path / "flash.bin", *scripts, files=lib)
+            main, first = (core.source(name).read_text() for name in ("main.py", "boot.py"))
+            image = make_image(tmp_path / "flash.bin", main, first, files=lib)
             board = stack.enter_context(Board(image, log=tmp_path / "uart.log", terminal=True))
             board.power_on()
             return board

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import types
 import urllib.request
+from typing import cast
 
 import pytest
 import shop
 
-from gatehouse_tools import house
+from gatehouse_tools import house, product
 from gatehouse_tools.broker import free_port
 from gatehouse_tools.commands import sim as sim_command
 from gatehouse_tools.errors import GatehouseError
@@ -155,7 +156,7 @@ def test_board_is_the_build_that_its_settings_name(tmp_path, monkeypatch, produc
     place = types.SimpleNamespace(root=tmp_path, devices=tmp_path / "devices")
     (place.devices / "gh-1").mkdir(parents=True)
     with contextlib.ExitStack() as stack:
-        sim_command._Console(stack, place, {"id": "gh-1", "board": "unix"}, "96wK")
+        sim_command._Console(stack, cast(product.Product, place), {"id": "gh-1", "board": "unix"}, "96wK")
     assert (made[0]["production"], made[0]["terminal"]) == (production, True)
 
 

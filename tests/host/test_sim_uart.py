@@ -4,15 +4,14 @@ import contextlib
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from test_sim_board import WAIT, at_prompt, kinds, make_image
 
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.sim import Board
-from test_sim_board import WAIT, at_prompt, kinds, make_image
 
 LOCKED = "import micropython\nmicropython.kbd_intr(-1)\n"
 READER = """

@@ -23,7 +23,9 @@ _numbers = itertools.count(1)
 class Device:
     """One provisioned device, its board and its reports as a verifier sees them."""
 
-    def __init__(self, shop: Stage, folder: Path, seed: int, heap: str = "96wK", *options: str, **board: bool) -> None:
+    def __init__(
+        self, shop: Stage, folder: Path, seed: int, heap: str = "96wK", *options: str, terminal: bool = False
+    ) -> None:
         self.shop = shop
         self.id = f"gh-test-{next(_numbers)}"
         shop.gatehouse(
@@ -35,7 +37,7 @@ class Device:
         devices = shop.product.root / "devices"
         self.image = devices / self.id / "flash.bin"
         self.log = folder / "uart.log"
-        self.board = Board(self.image, heap=heap, log=self.log, seed=seed, **board)
+        self.board = Board(self.image, heap=heap, log=self.log, seed=seed, terminal=terminal)
         ca = shop.product.root / "ca"
         verifier = reports.Verifier(reports.known_devices(devices))
         credentials = (ca / "ca.pem", ca / "host.pem", ca / "host-key.pem")

@@ -51,7 +51,8 @@ class Event(NamedTuple):
 
     kind: "power-on", "boot" (detail: the reset cause), "reset", "soft-reset", "wdt" (armed, or another timeout;
     detail: ms), "wdt-reset", "cut" (detail: the operation), "power-off", "repl" (boot.py or main.py has ended: a chip
-    would be at its prompt now, and a board with a terminal is), "fault" (an impossible flash operation), "died" (the process ended by itself).
+    would be at its prompt now, and a board with a terminal is), "fault" (an impossible flash operation), "died" (the
+    process ended by itself).
     """
 
     kind: str

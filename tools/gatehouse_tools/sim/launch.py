@@ -1,6 +1,7 @@
 """Becomes the MicroPython process of a simulated board: `launch.py PARENT PROGRAM HEAP OPTION FILES ARGUMENTS...`.
 
-OPTION is one more of MicroPython's: -i opens the REPL afterwards. PROGRAM is an executable, or the folder of the PyPI module that has MicroPython inside. In the second case this process
+OPTION is one more of MicroPython's: -i opens the REPL afterwards.
+PROGRAM is an executable, or the folder of the PyPI module that has MicroPython inside. In the second case this process
 runs it itself: that saves the start of another Python, and lets the board's own code lie in memory outside of the heap,
 as MicroPython's read-only file system, where a chip has it in flash. Either way the kernel ends this process when its
 supervisor ends.

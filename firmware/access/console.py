@@ -28,7 +28,7 @@ class Console:
 
     POLL_MS = 20  # less than 260 bytes take at 115200 baud, which is what the chip keeps unread
 
-    def __init__(self, boot, operations, auth, keys=None, screen=None):
+    def __init__(self, operations, auth, keys=None, screen=None):
         self._operations = operations
         self._auth = auth
         self._keys = keys or sys.stdin.buffer  # bytes: as text a read would wait for the rest of a character
@@ -39,13 +39,14 @@ class Console:
         self._line = lines.Line(self._write)
         self._session = None
         self._prompt = None  # what stands before the line that is being typed; None while nobody types
+        self._gone = False  # whether nobody seems to be there
         self._real_print = print
 
     async def run(self):
-        """Serve whoever is there; for ever."""
+        """Serve whoever is there, until nobody is logged in and nobody has typed a line for a minute."""
         setattr(builtins, "print", self._print)  # noqa: B010 MicroPython's way; the stubs know of none
         try:
-            while True:
+            while not self._gone:
                 await self._turn()
         finally:
             setattr(builtins, "print", self._real_print)  # noqa: B010
@@ -136,12 +137,12 @@ class Console:
         self._line.start(hidden)
         self._prompt = prompt
         try:
-            return await self._typed(bool(prompt))
+            return await self._typed()
         finally:
             self._prompt = None
             self._line.start(False)
 
-    async def _typed(self, asked):
+    async def _typed(self):
         began = looked = time.ticks_ms()
         while True:
             pause = 0
@@ -169,8 +170,10 @@ class Console:
                     self._write(b"\r\n")
                     self._leave("session: it has ended")
                     return None
-                if asked and not self._session and time.ticks_diff(now, began) >= _DIALOGUE_MS:
-                    self._write(b"\r\n")
+                if not self._session and time.ticks_diff(now, began) >= _DIALOGUE_MS:
+                    self._gone = True
+                    if self._prompt:
+                        self._write(b"\r\n")
                     return None
             await asyncio.sleep_ms(pause)
 

@@ -34,9 +34,9 @@ def _able(boot):
 async def _serve(name, boot, application, access):
     """Serve one interface; for ever. The adapter is imported here, only when it is wanted."""
     if name == "uart":
-        from access import console
+        from access import knock
 
-        await console.Console(boot, access.operations, access.auth).run()
+        await knock.serve(access)
     if name == "reset-button":
         from access import presence
 

@@ -117,7 +117,7 @@ class Bench:
         self.auth = Auth()
         self.operations = Operations(self.auth)
         self.keys, self.screen = Keys(), Screen()
-        self.console = console.Console(self.boot, self.operations, self.auth, self.keys, self.screen)
+        self.console = console.Console(self.operations, self.auth, self.keys, self.screen)
         self.console._poll = self.keys
         self.task = None
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import sys
 
 from fake_console import PASSWORDS, Bench
 from gatehouse import Refused
@@ -184,9 +185,69 @@ async def test_a_question_waits_a_minute():
     await bench.type("")
     console.time.now += 2000
     assert await bench.type("") == b"\r\n"
-    assert b"log in first" in await bench.type("word\r"), "and what comes then is no password"
+    assert bench.task.done(), "and what comes then is no password"
     assert not bench.auth.attempts
-    await bench.close()
+
+
+async def test_it_ends_when_nobody_is_there_and_nobody_is_logged_in():
+    from access import console
+
+    console.time = Clock()
+    bench = Bench()
+    await bench.type("")
+    console.time.now += 59000
+    assert b"log in first" in await bench.type("x\r")
+    console.time.now += 59000
+    await bench.login()
+    console.time.now += 3600000
+    await bench.type("")
+    assert not bench.task.done(), "a session ends as Auth says"
+    await bench.type("logout\r")
+    console.time.now += 61000
+    assert await bench.type("") == b""
+    assert bench.task.done() and print is bench.console._real_print
+
+
+class Access:
+    pass
+
+
+async def test_the_console_is_loaded_for_a_visit_only_and_does_without_memory():
+    from access import console, knock
+
+    console.time = Clock()
+    bench = Bench()
+    made = []
+    visits = []
+
+    class Visit:
+        def __init__(self, operations, auth):
+            made.append(operations)
+
+        async def run(self):
+            bench.keys.bytes = bytearray()
+            if len(made) == 1:
+                raise MemoryError
+            visits.append(sys.modules["access.console"])
+
+    access = Access()
+    access.operations, access.auth = bench.operations, bench.auth
+    console.Console = Visit
+    module = sys.modules["access.console"]
+    task = asyncio.create_task(knock.serve(access, bench.keys, 1))
+    await asyncio.sleep_ms(50)
+    assert not made, "nobody has typed"
+    bench.keys.bytes += b"x"
+    await asyncio.sleep_ms(50)
+    assert made and "access.console" not in sys.modules and not task.done()
+    sys.modules["access.console"] = module
+    import access as package
+
+    package.console = module
+    bench.keys.bytes += b"x"
+    await asyncio.sleep_ms(100)
+    assert visits and "access.console" not in sys.modules and not task.done()
+    task.cancel()
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -45,6 +46,13 @@ class Terminal:
                 time.sleep(0.01)
         start, self._at = self._at, self.shown.index(text, self._at) + len(text)
         return self.shown[start : self._at]
+
+    def rest(self) -> str:
+        """All that has been shown, to the last byte that has come."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.shown += os.read(self._file, 4096).decode(errors="replace")
+        return self.shown
 
     def login(self, user: str, password: str) -> None:
         """Log in."""

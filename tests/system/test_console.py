@@ -105,6 +105,30 @@ def make_service(device: Device, terminal: Terminal) -> None:
     terminal.expect("logged out")
 
 
+def test_a_console_that_the_owner_closes_takes_no_input(locked: Device) -> None:
+    locked.board.power_on()
+    locked.runs("1.0.0")
+    with Terminal(locked) as terminal:
+        terminal.login("owner", label_password(locked))
+        change(terminal, label_password(locked))
+        since = locked.witness.mark()
+        terminal.type("interface.set uart off")
+        terminal.expect("owner> ")
+
+        def closed(claims: dict) -> bool:
+            found = claims["interfaces"]["uart"]
+            return found == {"wanted": False, "active": False} and claims["access"]["sessions"] == 0
+
+        assert locked.witness.wait(since, closed, 20), locked.witness.history[-1].claims
+        before = len(terminal.shown)
+        terminal.type("state")
+        terminal.type("login owner")
+        report = locked.runs("1.0.0", since=locked.witness.mark())
+        assert not [reason for reason in report.claims["degraded"] if reason.startswith("interface")]
+        terminal.type("")
+        assert "password" not in terminal.rest()[before:] and "version" not in terminal.shown[before:]
+
+
 def test_the_service_opens_no_repl_where_the_policy_has_none(locked: Device) -> None:
     locked.board.power_on()
     locked.runs("1.0.0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -49,10 +48,11 @@ class Terminal:
 
     def rest(self) -> str:
         """All that has been shown, to the last byte that has come."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
+        while True:
+            try:
                 self.shown += os.read(self._file, 4096).decode(errors="replace")
-        return self.shown
+            except BlockingIOError:
+                return self.shown
 
     def login(self, user: str, password: str) -> None:
         """Log in."""

@@ -1,27 +1,55 @@
-"""HMAC and HKDF with SHA-256, and the one form of COSE_Mac0 that a device writes: what is needed all the time."""
+"""HMAC and HKDF with SHA-256, and the one form of COSE_Mac0 that a device writes and takes commands in.
+
+What is needed all the time: this module stays loaded. cose.py opens what others may have written otherwise.
+"""
 
 import hashlib
 
 from micropython import const
 
-from gatehouse import cbor
+from gatehouse import Refused, cbor
 
 _KID = const(4)  # header label, RFC 9052 section 3.1
 _MAC0 = const(17)  # CBOR tag
 _BLOCK = const(64)  # bytes of a SHA-256 block
+_TAG = const(32)  # bytes of an HMAC 256/256
+_DEPTH = const(3)  # a tag, an array, the map of the unprotected header
 
 CWT = b"\xd8\x3d"  # in front of a COSE message: tag 61, CBOR Web Token (RFC 8392 section 6)
 HMAC_256 = b"\xa1\x01\x05"  # the protected header {alg: HMAC 256/256} (RFC 9053 section 3.1)
 
 
-def mac0(key, kid, payload):
-    """An encoded, tagged COSE_Mac0 with HMAC 256/256 over the attached `payload`."""
-    return cbor.dumps(cbor.Tag(_MAC0, [HMAC_256, {_KID: kid}, payload, tag_of(key, payload)]))
+def mac0(key, kid, payload, external=b""):
+    """An encoded, tagged COSE_Mac0 with HMAC 256/256 over the attached `payload`.
+
+    external: the externally supplied data (RFC 9052 section 4.3), what both sides know and the message does not carry.
+    """
+    return cbor.dumps(cbor.Tag(_MAC0, [HMAC_256, {_KID: kid}, payload, tag_of(key, payload, external)]))
 
 
-def tag_of(key, payload):
+def mac0_parts(data):
+    """(kid, payload, tag) of what mac0() writes, and nothing of it proved: for that compare equal(tag, tag_of(...)).
+
+    Raises Refused("format") on any other form.
+    """
+    try:
+        message = cbor.loads(data, _DEPTH)
+        if message.tag != _MAC0:
+            raise ValueError("tag")
+        protected, unprotected, payload, tag = message.value
+        kid = unprotected[_KID]
+        if protected != HMAC_256 or len(unprotected) != 1 or len(tag) != _TAG:
+            raise ValueError("header or tag")
+        if not (isinstance(kid, bytes) and isinstance(payload, bytes) and isinstance(tag, bytes)):
+            raise ValueError("type")
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise Refused("format", "no COSE_Mac0 with HMAC 256/256 and a key id")
+    return kid, payload, tag
+
+
+def tag_of(key, payload, external=b""):
     """The 32-byte tag of a COSE_Mac0 with HMAC 256/256 (RFC 9052 section 6.3)."""
-    return hmac_sha256(key, cbor.dumps(["MAC0", HMAC_256, b"", payload]))
+    return hmac_sha256(key, cbor.dumps(["MAC0", HMAC_256, external, payload]))
 
 
 def hmac_sha256(key, *parts):

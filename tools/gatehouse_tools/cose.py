@@ -71,10 +71,10 @@ def parse_sign1(data: bytes, what: str = "COSE_Sign1") -> Sign1:
     return Sign1(protected, header[ALG], header.get(KID), signature)
 
 
-def mac0(key: bytes, kid: bytes, payload: bytes) -> bytes:
-    """A tagged COSE_Mac0 (HMAC 256/256) that carries `payload`."""
+def mac0(key: bytes, kid: bytes, payload: bytes, external: bytes = b"") -> bytes:
+    """A tagged COSE_Mac0 (HMAC 256/256) that carries `payload`; `external` is under the MAC, but not inside."""
     protected = cbor.dumps({ALG: HMAC_256})
-    return cbor.dumps(cbor.Tag(MAC0, [protected, {KID: kid}, payload, _mac(key, protected, payload)]))
+    return cbor.dumps(cbor.Tag(MAC0, [protected, {KID: kid}, payload, _mac(key, protected, payload, external)]))
 
 
 def mac0_kid(data: bytes, what: str = "COSE_Mac0") -> bytes:
@@ -82,10 +82,10 @@ def mac0_kid(data: bytes, what: str = "COSE_Mac0") -> bytes:
     return _parse_mac0(data, what)[1]
 
 
-def mac0_open(key: bytes, data: bytes, what: str = "COSE_Mac0") -> tuple[bytes, bytes]:
+def mac0_open(key: bytes, data: bytes, what: str = "COSE_Mac0", external: bytes = b"") -> tuple[bytes, bytes]:
     """(key id, payload) of a COSE_Mac0 by `key`. GatehouseError("signature") when it is by another."""
     protected, kid, payload, tag = _parse_mac0(data, what)
-    if not hmac.compare_digest(tag, _mac(key, protected, payload)):
+    if not hmac.compare_digest(tag, _mac(key, protected, payload, external)):
         raise GatehouseError(f"{what}: the MAC is not by this key", "signature")
     return kid, payload
 
@@ -100,8 +100,13 @@ def report_key(device_key: bytes, epoch: int = 0) -> bytes:
     return hkdf(device_key, cbor.dumps(["gatehouse/1", "report", "", "", epoch]))
 
 
-def _mac(key: bytes, protected: bytes, payload: bytes) -> bytes:
-    return hmac.digest(key, cbor.dumps(["MAC0", protected, b"", payload]), hashlib.sha256)
+def command_key(device_key: bytes, role: str, client: str, epoch: int = 0) -> bytes:
+    """The key of one client's commands to a device in one role (docs/commands.md), of one owner epoch."""
+    return hkdf(device_key, cbor.dumps(["gatehouse/1", "command", role, client, epoch]))
+
+
+def _mac(key: bytes, protected: bytes, payload: bytes, external: bytes) -> bytes:
+    return hmac.digest(key, cbor.dumps(["MAC0", protected, external, payload]), hashlib.sha256)
 
 
 def _parse_mac0(data: bytes, what: str) -> tuple[bytes, bytes, bytes, bytes]:

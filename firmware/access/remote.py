@@ -10,9 +10,9 @@ import hashlib
 import sys
 from time import ticks_add, ticks_diff, ticks_ms
 
-from access.auth import Session
 from micropython import const
 
+from access.auth import Session
 from gatehouse import Refused, cbor, mac, topics
 
 _MAX_COMMAND = const(512)  # bytes: a name, a few short arguments and 100 bytes around them

@@ -7,7 +7,6 @@ import asyncio
 
 import fake_boot
 import fake_chip as chip
-
 from gatehouse import cbor, mac
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 
-import fake_remote
 import fake_boot
 import fake_chip as chip
+import fake_remote
 from fake_remote import Client
 from harness import raises
 
@@ -497,6 +497,8 @@ def test_budget_when_the_ticks_go_round():
         assert (budget.take(), budget.take()) == (True, False)
         now[0] = 2000
         assert (budget.take(), budget.take()) == (True, False)  # half a second was not lost
+        now[0] = 3600000
+        assert (budget.take(), budget.take(), budget.take()) == (True, True, False)
         now[0] = -1  # a few days later
         assert (budget.take(), budget.take(), budget.take()) == (True, True, False)
     finally:

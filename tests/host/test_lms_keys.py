@@ -219,7 +219,7 @@ def test_the_state_is_on_the_disk_before_the_leaf_signs(signer, monkeypatch):
 @pytest.mark.parametrize("writes", range(4))
 def test_a_crash_wastes_a_leaf_at_most(signer, monkeypatch, writes):
     """A crash after so many of the three writes: the next signature has a leaf that was never used."""
-    real = lms_keys._write
+    real = lms_keys.write_synced
     done: list[pathlib.Path] = []
 
     def crash(path, data):
@@ -233,7 +233,7 @@ def test_a_crash_wastes_a_leaf_at_most(signer, monkeypatch, writes):
 
     used = leaf(signer.sign(b"first"))
     with monkeypatch.context() as patch:
-        patch.setattr(lms_keys, "_write", crash)
+        patch.setattr(lms_keys, "write_synced", crash)
         patch.setattr(pyhsslms.LmotsPrivateKey, "sign", never)
         with pytest.raises(KeyboardInterrupt):
             signer.sign(b"second")

@@ -16,10 +16,11 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from . import topics
+from . import product, topics
 from .errors import GatehouseError, UsageError
 
 START_S = 20.0  # amqtt imports for a second or two on a slow machine
@@ -61,6 +62,47 @@ def acl_text() -> str:
     """The access list in Mosquitto's form; %u is the common name of the client's certificate."""
     rules = "".join(f"pattern {access} {filter_}\n" for access, filter_ in topics.device_rules("%u"))
     return f"user {topics.HOST}\ntopic readwrite gatehouse/#\n\n{rules}"
+
+
+def write_acl(path: Path) -> None:
+    """Write the access list, readable by its owner only: Mosquitto 2.0.19 and later warn about any other."""
+    product.write(path, acl_text().encode())
+    path.chmod(0o600)
+
+
+def mosquitto_config(
+    listeners: Sequence[tuple[int, str]],
+    host: str | None,
+    ca: Path,
+    cert: Path,
+    key: Path,
+    acl: Path,
+    plugin: Path | None = None,
+    data: Path | None = None,
+    user: str | None = None,
+) -> list[str]:
+    """The lines of a configuration for Mosquitto 2.0 and 2.1: TLS, who is who by certificate, the access list.
+
+    listeners: (port, "mqtt" or "websockets"); plugin: what applies the list in place of the option acl_file, from 2.1
+    on; data: the folder of what is retained, which is only in memory without it; user: whom root becomes.
+    """
+    lines = ["allow_anonymous false", *([f"user {user}"] if user else [])]
+    lines += ["persistence true", f"persistence_location {data.resolve()}/"] if data else ["persistence false"]
+    if plugin:
+        lines += [f"global_plugin {plugin}", f"plugin_opt_acl_file {acl}"]
+    else:
+        lines.append(f"acl_file {acl}")  # deprecated since 2.1, there until 3.0
+    for port, protocol in listeners:
+        lines += [
+            f"listener {port} {host}" if host else f"listener {port}",
+            f"protocol {protocol}",
+            f"cafile {ca}",
+            f"certfile {cert}",
+            f"keyfile {key}",
+            "require_certificate true",
+            "use_identity_as_username true",
+        ]
+    return lines
 
 
 def _busy(port: int) -> GatehouseError:
@@ -199,8 +241,7 @@ class Broker:
         if program is None:
             raise GatehouseError("Mosquitto is not installed any more")
         acl = self.workdir / "acl.txt"
-        acl.write_text(acl_text())
-        acl.chmod(0o600)  # Mosquitto 2.0.19 and later warn about a list that others can read
+        write_acl(acl)
         config = self.workdir / "mosquitto.conf"
         config.write_text(self._mosquitto_config(mosquitto_version(program), acl))
         # With setpriv (util-linux) it ends when we are killed outright, too; amqtt_broker sees its standard input end.
@@ -208,26 +249,12 @@ class Broker:
         return [*leash, program, "-c", str(config)]
 
     def _mosquitto_config(self, version: tuple[int, ...], acl: Path) -> str:
-        lines = ["log_dest stdout", "log_type error", "log_type warning", "persistence false", "allow_anonymous false"]
-        if os.geteuid() == 0:
-            lines.append("user root")  # else it gives up root and cannot read a key that is 0600
-        plugin = next((str(path) for pattern in _PLUGIN for path in sorted(Path("/").glob(pattern[1:]))), None)
-        if version >= (2, 1) and plugin:
-            lines += [f"global_plugin {plugin}", f"plugin_opt_acl_file {acl}"]
-        else:
-            lines.append(f"acl_file {acl}")  # deprecated since 2.1, there until 3.0
-        for port, protocol in ((self.port, "mqtt"), (self.websockets, "websockets")):
-            if port:
-                lines += [
-                    f"listener {port} {self.host}",
-                    f"protocol {protocol}",
-                    f"cafile {self.ca}",
-                    f"certfile {self.cert}",
-                    f"keyfile {self.key}",
-                    "require_certificate true",
-                    "use_identity_as_username true",
-                ]
-        return "\n".join(lines) + "\n"
+        found = next((path for pattern in _PLUGIN for path in sorted(Path("/").glob(pattern[1:]))), None)
+        listeners = [(self.port, "mqtt"), *([(self.websockets, "websockets")] if self.websockets else [])]
+        user = "root" if os.geteuid() == 0 else None  # else it gives up root and cannot read a key that is 0600
+        plugin = found if version >= (2, 1) else None
+        lines = mosquitto_config(listeners, self.host, self.ca, self.cert, self.key, acl, plugin, None, user)
+        return "\n".join(["log_dest stdout", "log_type error", "log_type warning", *lines, ""])
 
     def _amqtt(self) -> list[str]:
         config = self.workdir / "amqtt.json"

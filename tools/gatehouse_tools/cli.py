@@ -17,7 +17,7 @@ import rich_click as click
 from . import __version__, ui
 from .errors import GatehouseError
 
-# name: what its one line in --help says. The module commands/NAME.py holds `command`.
+# name: what its one line in --help says. The module commands/NAME.py holds `command`; a "-" is a "_" there.
 COMMANDS = {
     "init": "Make a new product: signing keys, certificate authority, product.toml.",
     "build": "Compile the application and write its index and pack.",
@@ -29,6 +29,9 @@ COMMANDS = {
     "publish": "Offer a release to a device or a group.",
     "inspect": "Print an envelope, pack, report or flash image in words, and verify it.",
     "sim": "Run simulated devices.",
+    "send": "Ask a device to do something, over MQTT.",
+    "command-key": "Write the key of one role and client of a device.",
+    "broker-config": "Write the configuration of a Mosquitto for the product.",
     "watch": "Watch the fleet live, every report verified.",
     "demo": "The whole story on this machine.",
 }
@@ -99,7 +102,7 @@ class Group(click.RichGroup):
 
 def load(name: str) -> click.Command:
     """The command of commands/NAME.py. GatehouseError when this installation does not have it."""
-    module = f"{__package__}.commands.{name}"
+    module = f"{__package__}.commands.{name.replace('-', '_')}"
     try:
         return importlib.import_module(module).command
     except ModuleNotFoundError as error:

@@ -127,7 +127,7 @@ def generate(
     told = {"parameters": str(parameters), "public": public.hex()}
     secret = {"format": PRIVATE, **told, "seed": seed.hex(), "leaves": base64.b64encode(b"".join(leaves)).decode()}
     keys.write_secret(path, _json(secret))
-    _write(state_path(path), _json({"key": keys.key_id(public).hex(), "next": 0}))
+    write_synced(state_path(path), _json({"key": keys.key_id(public).hex(), "next": 0}))
     with open(public_path(path), "xb") as file:
         file.write(_json({"format": PUBLIC, **told}))
     signer = LmsSigner(path, ledger)
@@ -224,7 +224,7 @@ class LmsSigner(keys.Signer):
             if leaf >= total:
                 told = f"{self.path}: all {total} signatures of this key are used"
                 raise GatehouseError(f"{told}; make its successor, signed by another root key: docs/keys.md", "key")
-            _write(state_path(self.path), _json({"key": self.kid.hex(), "next": leaf + 1}))
+            write_synced(state_path(self.path), _json({"key": self.kid.hex(), "next": leaf + 1}))
             self.note(leaf + 1)
         left = total - leaf - 1
         if left * 100 < total * LOW:
@@ -249,8 +249,8 @@ class LmsSigner(keys.Signer):
     def note(self, number: int) -> None:
         """Write down in the ledgers that so many leaves are used."""
         for place in self._counters:
-            _make(place.parent)
-            _write(place, _json({"key": self.kid.hex(), "next": number}))
+            make_private(place.parent)
+            write_synced(place, _json({"key": self.kid.hex(), "next": number}))
 
     def _number(self, path: Path) -> int:
         if not path.exists():
@@ -266,7 +266,7 @@ class LmsSigner(keys.Signer):
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process that uses this key file, or a copy of it as this user, is between these lines."""
-        _make(state_home())
+        make_private(state_home())
         places = [self.path, state_home() / f"{self.kid.hex()}.lock"]
         with contextlib.ExitStack() as stack:
             for place in places:
@@ -331,14 +331,15 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def _make(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder of counters that is the user's own."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise GatehouseError(f"{folder}: {error.strerror}; the counters of signing keys are kept there") from None
+        raise GatehouseError(f"{folder}: {error.strerror}; counters are kept there") from None
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes, failed: str = "nothing was signed") -> None:
     """Write or replace a file so that it is on the disk when this returns: new file, sync, rename, sync the folder."""
     new = path.with_name(path.name + ".new")
     try:
@@ -355,4 +356,4 @@ def _write(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise GatehouseError(f"{path}: {error.strerror}; nothing was signed", "key") from None
+        raise GatehouseError(f"{path}: {error.strerror}; {failed}", "key") from None

@@ -46,6 +46,8 @@ class Application:
         """A message of the link."""
         if topic.endswith(b"/offer") and payload:
             self.offers.put(bytes(payload), bytes(topic))
+        elif topic.endswith(b"/command") and self.access.remote:
+            self.access.remote.received(payload)
 
     async def main(self):
         """Run all services. Ends when one of them does, by its exception."""

@@ -25,7 +25,7 @@ class Access:
 
 def _able(boot):
     """The interfaces that this firmware can serve on this board. Each adapter adds its own."""
-    able = {"uart"}
+    able = {"uart", "mqtt-commands"}
     if boot.identity.button is not None:
         able.add("reset-button")
     return able
@@ -44,6 +44,14 @@ async def _serve(name, boot, application, access):
         presence = None
         passing.forget("presence")
         await asyncio.Event().wait()  # open, and nothing more to be done until the next start
+    elif name == "mqtt-commands":
+        from access import remote
+
+        access.remote = remote.Remote(boot, access.operations)
+        try:
+            await access.remote.run(application.link)
+        finally:
+            access.remote = None
 
 
 async def _watched(name, boot, application, access):

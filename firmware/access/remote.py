@@ -85,21 +85,25 @@ class Remote:
         self._waiting.append(bytes(payload) if len(payload) <= _MAX_COMMAND else None)
         self._event.set()
 
-    async def run(self, publish):
-        """Serve what comes, for ever. `publish(topic, payload)` sends a reply."""
-        topic = topics.topic("reply", id=self._boot.identity.id)
-        while True:
-            await self._event.wait()
-            self._event.clear()
-            while self._waiting:
-                try:
-                    reply = await self._serve(self._waiting.pop(0))
-                    if reply:
-                        publish(topic, reply)
-                except MemoryError:  # no command is worth a reset, and whoever sent it hears nothing and looks
-                    self.ignored += 1
-                    gc.collect()
-                await asyncio.sleep_ms(0)  # other tasks get their turn, whatever comes
+    async def run(self, link):
+        """Have the link follow the command topic, and serve what comes; until cancelled."""
+        command, topic = (topics.topic(name, id=self._boot.identity.id) for name in ("command", "reply"))
+        link.follow(command, True)
+        try:
+            while True:
+                await self._event.wait()
+                self._event.clear()
+                while self._waiting:
+                    try:
+                        reply = await self._serve(self._waiting.pop(0))
+                        if reply:
+                            link.publish(topic, reply)
+                    except MemoryError:  # no command is worth a reset, and whoever sent it hears nothing and looks
+                        self.ignored += 1
+                        gc.collect()
+                    await asyncio.sleep_ms(0)  # other tasks get their turn, whatever comes
+        finally:
+            link.follow(command, False)
 
     async def _serve(self, data):
         """Judge one command and do it. The reply, or None for who has not shown a key."""

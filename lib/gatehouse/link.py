@@ -60,7 +60,7 @@ class Link:
         self._keepalive_s = keepalive_s
         self._on_message = on_message
         self._on_connect = on_connect
-        self._subscriptions = subscriptions
+        self._subscriptions = list(subscriptions)
         self._client = None
         self._buffer = mqtt.buffer()
         self.on_block = None  # while blocks.py waits for one: a function like on_message
@@ -118,6 +118,18 @@ class Link:
     def renew(self):
         """Subscribe again, so that the broker sends what it retains once more (MQTT 3.1.1, section 3.8.4)."""
         self._again = True
+
+    def follow(self, topic, wanted):
+        """Be subscribed to one more topic, or to it no more. An open session ends for that, and the next one begins."""
+        if wanted == (topic in self._subscriptions):
+            return
+        if wanted:
+            self._subscriptions.append(topic)
+        else:
+            self._subscriptions.remove(topic)
+        if self.connected:
+            self._client.disconnect()  # a farewell: nobody hears of it by the will
+            self._drop()
 
     def close(self):
         """Publish `offline`, say farewell, and end run(): before a restart that is meant."""
@@ -257,10 +269,11 @@ class Link:
 def for_device(boot, on_message, on_connect=None):
     """The Link of a booted device: address from its configuration, authorities from its trust, credentials from NVS.
 
-    Subscribed to the offers to it and to its groups, and to its commands. Refused("state") where credentials miss.
+    Subscribed to the offers to it and to its groups; who takes commands follows their topic. Refused("state") where
+    credentials miss.
     """
     config, identity, store = boot.config, boot.identity, boot.store
-    names = [topics.topic("offer", id=identity.id), topics.topic("command", id=identity.id)]
+    names = [topics.topic("offer", id=identity.id)]
     names.extend(topics.topic("group-offer", group=group) for group in config.groups)
     tls = (boot.trust.tls, store.required("tls_cert"), store.required("tls_key")) if config.tls else None
     account = store.blob("broker")

@@ -47,6 +47,7 @@ class Link:
         self.sent = []
         self.closed = False
         self.renewed = 0
+        self.followed = set()
 
     def renew(self):
         self.renewed += 1
@@ -65,6 +66,9 @@ class Link:
     async def publish_acked(self, topic, payload, retain=False, timeout_ms=0):
         self.publish(topic, payload, retain)
         return self.acknowledge
+
+    def follow(self, topic, wanted):
+        (self.followed.add if wanted else self.followed.discard)(topic)
 
     def close(self):
         self.closed = True
@@ -429,6 +433,30 @@ async def test_only_offers_go_to_the_installer():
     await until(lambda: len(app.installer.offered) == 2, "two offers")
     await some_time()
     assert app.installer.offered == [envelope(2), envelope(1)]  # highest first
+    task.cancel()
+
+
+async def test_commands_reach_who_takes_them_while_the_policy_wants():
+    boot = boot_of("active")
+    app = application(boot)
+    task = running(app)
+    await until(lambda: app.link.followed == {"gatehouse/gh-1/command"}, "the command topic")
+    taken = []
+    app.access.remote.received = taken.append
+    app.link.on_message(b"gatehouse/gh-1/command", b"x")
+    app.link.on_message(b"gatehouse/gh-1/offer", b"")
+    assert taken == [b"x"]
+    task.cancel()
+
+
+async def test_no_commands_where_the_policy_wants_none():
+    boot = boot_of("active")
+    boot.config.interfaces = ("uart",)
+    app = application(boot)
+    task = running(app)
+    await until(lambda: app.link.count("report"), "first report")
+    assert app.link.followed == set() and app.access.remote is None
+    app.link.on_message(b"gatehouse/gh-1/command", b"x")
     task.cancel()
 
 

@@ -26,10 +26,11 @@ class Device:
         self.operations = fake_remote.Operations()
         self.remote = remote.Remote(self.boot, self.operations)
         self.replies = []
+        self.followed = []
 
     async def serve(self, *messages):
         """Take these messages as one burst of the link, and do all that follows."""
-        task = asyncio.create_task(self.remote.run(lambda topic, reply: self.replies.append((topic, reply))))
+        task = asyncio.create_task(self.remote.run(self))
         for message in messages:
             self.remote.received(memoryview(message))
         for _ in range(200):
@@ -41,6 +42,14 @@ class Device:
             await task
         except asyncio.CancelledError:
             pass
+
+    # The link.
+
+    def publish(self, topic, payload):
+        self.replies.append((topic, payload))
+
+    def follow(self, topic, wanted):
+        self.followed.append((topic, wanted))
 
     def take(self, *messages):
         """The replies to messages, sent one after the other."""
@@ -94,6 +103,7 @@ def test_command_is_done_by_its_role_and_answered():
     assert device.operations.called == [("operator", "desk", "mqtt", False, "identify", {"seconds": 5})]
     assert client.opened(reply) == {1: hashlib.sha256(message).digest(), 2: {"did": "identify"}}
     assert device.replies[0][0] == TOPIC and device.boot.notes == []
+    assert device.followed == [("gatehouse/gh-1/command", True), ("gatehouse/gh-1/command", False)]
 
 
 def test_each_role_is_its_own():

@@ -126,6 +126,29 @@ def test_cancelled_run_leaves_no_connection(umqtt, broker, observer, pki):
         assert until(link, connected=False)["failures"] == {}
 
 
+def test_a_topic_more_and_less(umqtt, broker, observer, pki):
+    command = f"gatehouse/{ID}/command"
+    with session(umqtt, broker.port, pki.tls(), subscriptions=[OFFER]) as link:
+        link.get("connect")
+        observer.publish(command, b"unheard")
+        link.tell("follow", command, True)
+        assert link.get("connect") == [2]
+        observer.publish(command, b"heard")
+        assert link.get("message") == [command, 5, "heard", "bytes"]
+        link.tell("follow", command, True)  # as it is: no reason for another session
+        link.tell("follow", command, False)
+        assert link.get("connect") == [3]
+        observer.publish(command, b"unheard")
+        observer.publish(OFFER, b"heard")
+        assert link.get("message") == [OFFER, 5, "heard", "bytes"]
+        assert link.ask("state")["failures"] == {}
+    statuses = []
+    while len(statuses) < 4:  # online three times, and offline only when the script was at its end
+        topic, payload, _ = observer.get()
+        statuses += [payload] if topic == STATUS else []
+    assert statuses == [b"online"] * 3 + [b"offline"]
+
+
 @pytest.mark.parametrize("qos", [0, 1])
 def test_messages_of_every_size_arrive_whole(umqtt, broker, observer, pki, qos):
     # Around the buffer of 1,400 bytes, with and without the header's 25 to 29 bytes, and a TLS record of 16 KB.

@@ -62,8 +62,7 @@ class Budget:
 class Remote:
     """Takes commands of the link, one at a time, and calls the dispatcher as the role whose key made them.
 
-    `ignored` counts commands for which there was no room, no time or no memory: they are neither looked at nor
-    journaled.
+    `ignored` counts commands for which there was no room or no memory: they are neither looked at nor journaled.
     """
 
     def __init__(self, boot, operations):
@@ -80,8 +79,8 @@ class Remote:
     def received(self, payload):
         """A message of the command topic, kept until its turn. Quick, as the link's handlers must be."""
         if len(self._waiting) >= _QUEUE:
+            self._waiting.pop(0)  # so that what comes right behind a flood is not lost in it
             self.ignored += 1
-            return
         self._waiting.append(bytes(payload) if len(payload) <= _MAX_COMMAND else None)
         self._event.set()
 
@@ -91,9 +90,9 @@ class Remote:
         link.follow(command, True)
         try:
             while True:
-                await self._event.wait()
-                self._event.clear()
                 while self._waiting:
+                    while not self._checks.take():
+                        await asyncio.sleep_ms(_CHECK_MS // 5)
                     try:
                         reply = await self._serve(self._waiting.pop(0))
                         if reply:
@@ -102,6 +101,8 @@ class Remote:
                         self.ignored += 1
                         gc.collect()
                     await asyncio.sleep_ms(0)  # other tasks get their turn, whatever comes
+                self._event.clear()
+                await self._event.wait()
         finally:
             link.follow(command, False)
 
@@ -109,9 +110,6 @@ class Remote:
         """Judge one command and do it. The reply, or None for who has not shown a key."""
         if data is None:
             return self._note("size", "")
-        if not self._checks.take():
-            self.ignored += 1
-            return None
         try:
             kid, payload, tag = mac.mac0_parts(data)
             role, client = _names(kid)

@@ -449,6 +449,19 @@ async def test_commands_reach_who_takes_them_while_the_policy_wants():
     task.cancel()
 
 
+async def test_commands_end_with_the_policy_that_wants_them():
+    from access import doors
+
+    boot = boot_of("active")
+    app = application(boot)
+    task = asyncio.create_task(doors._serve("mqtt-commands", boot, app, app.access))
+    await until(lambda: app.access.remote, "commands")
+    task.cancel()
+    await until(lambda: app.access.remote is None, "end of commands")
+    assert app.link.followed == set()
+    app.link.on_message(b"gatehouse/gh-1/command", b"x")
+
+
 async def test_no_commands_where_the_policy_wants_none():
     boot = boot_of("active")
     boot.config.interfaces = ("uart",)

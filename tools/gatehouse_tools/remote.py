@@ -182,7 +182,7 @@ def answer(key: CommandKey, sent: bytes, data: bytes) -> Answer | None:
             return Answer(dict(found[2]))
         reason, detail = found[3]
         return Answer(None, str(reason), str(detail), found.get(4))
-    except (GatehouseError, KeyError, TypeError, ValueError):
+    except (GatehouseError, LookupError, TypeError, ValueError):
         return None
 
 

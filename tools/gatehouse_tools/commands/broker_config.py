@@ -47,7 +47,7 @@ def command(
     $ mosquitto -c mosquitto/mosquitto.conf
     """
     item = product.find(product_dir)
-    files = (item.ca / "ca.pem", cert or item.ca / "broker.pem", key or item.ca / "broker-key.pem")
+    files = [item.ca / "ca.pem", cert or item.ca / "broker.pem", key or item.ca / "broker-key.pem"]
     for path in files:
         if not path.is_file():
             raise GatehouseError(f"{path} is missing: restore it, or name another file", "key")
@@ -55,9 +55,10 @@ def command(
     acl, config = folder.resolve() / "acl.txt", folder.resolve() / "mosquitto.conf"
     broker.write_acl(acl)
     listeners = [(port or int(item.device.get("port", product.BROKER_PORT)), "mqtt")]
-    lines = broker.mosquitto_config(listeners, listen, *(path.resolve() for path in files), acl, plugin, data, user)
+    trusted, shown, secret = [path.resolve() for path in files]
+    lines = broker.mosquitto_config(listeners, listen, trusted, shown, secret, acl, plugin, data, user)
     product.write(config, "\n".join(["# By `gatehouse broker-config`, which replaces it.", *lines, ""]).encode())
     for path in (config, acl):
         ui.show(str(path))
-    ui.say(f"mosquitto has to read {files[2]} and {acl}; then: mosquitto -c {config}")
+    ui.say(f"mosquitto has to read {secret} and {acl}; then: mosquitto -c {config}")
     ui.result({"ok": True, "config": str(config), "acl": str(acl), "port": listeners[0][0]})

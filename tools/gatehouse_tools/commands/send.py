@@ -83,8 +83,8 @@ def command(
         key = remote.derive(item, device, role or "operator", client or "host", epoch)
     counter, answer = remote.send(item, host, port, key, operation, given, timeout)
     if answer.result is None:
-        told = f": {answer.detail}" if answer.detail else ""
-        raise GatehouseError(f"{device} refuses {operation} as {key.role}{told}", answer.reason)
+        why = f": {answer.detail}" if answer.detail else ""
+        raise GatehouseError(f"{device} refuses {operation} as {key.role}{why}", answer.reason)
     result = _plain(answer.result)
     ui.rows([(str(name), _words(value)) for name, value in result.items()] or [(operation, "done")])
     told = {"device": device, "operation": operation, "role": key.role, "client": key.client, "counter": counter}

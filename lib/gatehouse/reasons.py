@@ -44,4 +44,5 @@ REASONS = (
     "password",  # wrong user or password
     "locked",  # a delay after wrong passwords runs
     "session",  # it has ended
+    "counter",  # a command that was taken before, or that comes after a later one
 )

@@ -29,16 +29,16 @@ LARGE_HEAP = 8 << 20  # to find out what the seeds and the chip's flash take
 # flash, most of it is for the copies of it.
 ROOM = 512 << 10
 FLASH_ROOM = 1 << 20
-FLASH = ("pack", "repack", "offer", "image", "rotate")
+FLASH = ("pack", "repack", "offer", "image", "rotate", "command")
 # What else than its own seeds a target needs of seeds.py; keys unless it is named here.
-NEEDS = {"pack": ("packs",), "repack": ("packs",), "offer": ("offer",), "rotate": ("offer",), "image": ()}
+NEEDS = {"pack": ("packs",), "repack": ("packs",), "offer": ("offer",), "rotate": ("offer",), "image": (), "command": ()}
 CHUNK = 500  # mutants of one process
 LEAST = 40  # mutants of each target, so that a small run has seen something of each
 CHUNK_S = 300  # seconds for one; it takes ten
 
 # target -> its share of the mutants, in thousandths
 SHARES = {
-    "envelope": 260,
+    "envelope": 220,
     "manifest": 240,
     "index": 130,
     "trust": 90,
@@ -49,6 +49,7 @@ SHARES = {
     "offer": 30,
     "image": 10,
     "rotate": 5,
+    "command": 40,
 }
 
 
@@ -99,7 +100,8 @@ class Fuzzer:
     def __enter__(self) -> Fuzzer:
         self._folder = Path(tempfile.mkdtemp(prefix="gatehouse-fuzz-"))
         self._paths = []
-        for number, folder in enumerate((HERE / "device", self._lib, TESTS / "device", TESTS / "plugin" / "device")):
+        folders = (HERE / "device", self._lib, TESTS / "device", TESTS / "plugin" / "device", ROOT / "firmware")
+        for number, folder in enumerate(folders):
             target = self._folder / str(number)
             interpreter.compile_folder(folder, target)
             self._paths.append(str(target))

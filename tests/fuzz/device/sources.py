@@ -22,6 +22,8 @@ def target(name, seeds):
         import images as module
     elif name == "rotate":
         import rotation as module
+    elif name == "command":
+        import commands as module
     else:
         import sources as module
     return getattr(module, name[0].upper() + name[1:])(name, seeds)

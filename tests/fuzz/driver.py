@@ -31,7 +31,14 @@ ROOM = 512 << 10
 FLASH_ROOM = 1 << 20
 FLASH = ("pack", "repack", "offer", "image", "rotate", "command")
 # What else than its own seeds a target needs of seeds.py; keys unless it is named here.
-NEEDS = {"pack": ("packs",), "repack": ("packs",), "offer": ("offer",), "rotate": ("offer",), "image": (), "command": ()}
+NEEDS = {
+    "pack": ("packs",),
+    "repack": ("packs",),
+    "offer": ("offer",),
+    "rotate": ("offer",),
+    "image": (),
+    "command": (),
+}
 CHUNK = 500  # mutants of one process
 LEAST = 40  # mutants of each target, so that a small run has seen something of each
 CHUNK_S = 300  # seconds for one; it takes ten

@@ -1,4 +1,4 @@
-"""MQTT commands to firmware/access/remote.py: bent ones, and ones that a holder of a key bent before the MAC was made."""
+"""MQTT commands to firmware/access/remote.py: bent ones, and ones that a holder of a key bent before their MAC."""
 
 import asyncio
 from random import choice, randrange
@@ -25,13 +25,18 @@ class Command(Target):
         self.module = remote
         self.boot = fake_remote.Boot()
         self.operations = fake_remote.Operations()
-        self.clients = [fake_remote.Client(*who) for who in (("viewer", "a"), ("operator", "desk"), ("owner", "x" * 16))]
+        self.clients = [
+            fake_remote.Client(*who) for who in (("viewer", "a"), ("operator", "desk"), ("owner", "x" * 16))
+        ]
+        calls = (
+            ("identify", {"seconds": 5}),
+            ("state", {}),
+            ("config.set", {"field": "lockout", "values": [1, 2, 3, 1]}),
+        )
         self.payloads = [
             cbor.dumps({1: "gh-1", 2: _LAST + 1 + number, 3: b"N" * 8, 4: operation, 5: arguments})
-            for number, (operation, arguments) in enumerate((
-                ("identify", {"seconds": 5}), ("state", {}), ("config.set", {"field": "lockout", "values": [1, 2, 3, 1]}),
-            ))
-        ]  # fmt: skip
+            for number, (operation, arguments) in enumerate(calls)
+        ]
         self.messages = [self.sealed(client, payload) for client in self.clients for payload in self.payloads]
 
     @staticmethod
@@ -60,7 +65,7 @@ class Command(Target):
         self.operations.called.clear()
         self.boot.notes.clear()
         remote.received(message)
-        reply = asyncio.run(remote._serve(remote._waiting.pop(0)))
+        reply = asyncio.run(remote.serve(remote._waiting.pop(0)))
         if len(self.operations.called) == 1 and not self.boot.notes:
             self.allowed(message, signed, reply)
             return "done"

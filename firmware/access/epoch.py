@@ -6,6 +6,7 @@ Loaded when it happens. Firmware, trust anchors, device key and certificate stay
 from gatehouse import status
 
 _OWNERS = ("users", "locks", "tuned")  # NVS: passwords and thresholds
+_CLIENTS = ("seen-viewer", "seen-operator", "seen-owner", "seen-service")  # names and counters of MQTT clients
 _NETWORKS = ("wifi", "broker")  # NVS: credentials
 
 
@@ -20,7 +21,7 @@ def end(boot, why, networks=False):
     _turn(boot)
     store.put_number("epoch", store.number("epoch") + 1)
     status.forget_key()
-    for key in _OWNERS + (_NETWORKS if networks else ()):
+    for key in _OWNERS + _CLIENTS + (_NETWORKS if networks else ()):
         store.remove(key)
     from access import passing, scrub
 

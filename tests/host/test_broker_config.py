@@ -18,8 +18,14 @@ from gatehouse_tools import broker as brokers
 from gatehouse_tools import ca, topics
 
 WAIT = 10.0
-needs_mosquitto = pytest.mark.skipif(not brokers.mosquitto(), reason="Mosquitto is not installed")
-ROOT = ("--user", "root") if os.geteuid() == 0 else ()  # else it gives up root, and cannot read a key of ours
+# Another Mosquitto than the installed one, such as a 2.1 of one's own, and its mosquitto_acl_file.so.
+MOSQUITTO = os.environ.get("GATEHOUSE_MOSQUITTO") or brokers.mosquitto()
+PLUGIN = os.environ.get("GATEHOUSE_MOSQUITTO_ACL")
+needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="Mosquitto is not installed")
+OPTIONS = [
+    *(["--user", "root"] if os.geteuid() == 0 else []),  # else it gives up root, and cannot read a key of ours
+    *(["--acl-plugin", PLUGIN] if PLUGIN else []),
+]
 
 
 class Authority:
@@ -35,20 +41,25 @@ class Authority:
         return self._folder / f"{name}.pem", self._folder / f"{name}-key.pem"
 
 
+def wait_for(process, port):
+    """Until it listens."""
+    end = time.monotonic() + WAIT
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.monotonic() < end, "it does not listen"
+        time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def mosquitto(config, port):
     """The real one, with exactly this configuration."""
-    command = [brokers.mosquitto(), "-c", str(config)]
+    command = [MOSQUITTO, "-c", str(config)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
-            end = time.monotonic() + WAIT
-            while True:
-                assert process.poll() is None, process.stdout.read().decode()
-                assert time.monotonic() < end, "it does not listen"
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                time.sleep(0.02)
+            wait_for(process, port)
             yield SimpleNamespace(port=port)
         finally:
             process.terminate()
@@ -69,7 +80,7 @@ def running(item, tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("mosquitto"), brokers.free_port()
     data = folder / "data"
     data.mkdir()
-    words = ("--dir", folder, "--listen", "127.0.0.1", "--port", port, "--data", data, *ROOT)
+    words = ("--dir", folder, "--listen", "127.0.0.1", "--port", port, "--data", data, *OPTIONS)
     done = shop.run("broker-config", "--product", item.root, *words, "--json")
     assert done.code == 0, done.err
     with mosquitto(done.json["config"], port) as broker:
@@ -171,7 +182,7 @@ def test_who_is_nobody_stays_outside(running, item, authority, tmp_path):
 def test_an_offer_outlives_the_broker(item, authority, tmp_path):
     data, port = tmp_path / "data", brokers.free_port()
     data.mkdir()
-    words = ("--dir", tmp_path / "conf", "--listen", "127.0.0.1", "--port", port, "--data", data, *ROOT)
+    words = ("--dir", tmp_path / "conf", "--listen", "127.0.0.1", "--port", port, "--data", data, *OPTIONS)
     assert shop.run("broker-config", "--product", item.root, *words).code == 0
     config = tmp_path / "conf" / "mosquitto.conf"
     with mosquitto(config, port) as broker, Client(broker, authority, "host") as client:

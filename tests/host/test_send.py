@@ -122,7 +122,7 @@ def honest(item, **fields):
 
     def replies(kid, payload, message):
         role, client = kid.decode().split("/")
-        told = {1: hashlib.sha256(message).digest()}
+        told: dict[int, object] = {1: hashlib.sha256(message).digest()}
         told |= {int(name[1:]): value for name, value in fields.items()} or {2: {"did": payload[4], "raw": b"\x01"}}
         return [sealed(derived(item, role, client), kid, told, b"gatehouse/1 reply")]
 

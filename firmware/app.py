@@ -38,6 +38,8 @@ class Application:
         self.link = self.installer.link = link.for_device(boot, self.received, self.changed.set)
         self.offers = offers.Offers(self.installer, self.link.renew)
         self.access = doors.Access(boot, self)
+        if self.access.registry.wants("mqtt-commands"):
+            self.link.follow(self._topic("command"), True)  # now already, or the first session would end for it
         self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor(), self.access)
         self._opened = asyncio.Event()  # the REPL is to open
         self._postponed = 0  # uptime in seconds until which no update is taken

@@ -3,8 +3,8 @@
 import sys
 
 _PACKAGE = "access"
-_ALL = "gate lockout password pbkdf2 tuned rows catalogue dispatch act_look act_policy act_users act_update act_device "
-_ALL += "console line show"
+_ALL = "gate lockout password pbkdf2 tuned rows command catalogue dispatch act_look act_policy act_users act_update "
+_ALL += "act_device console line show"
 
 
 def settle():

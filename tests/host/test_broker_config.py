@@ -45,9 +45,11 @@ def wait_for(process, port):
     """Until it listens."""
     end = time.monotonic() + WAIT
     while True:
-        with contextlib.suppress(OSError):
+        try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-            return
+            break
+        except OSError:
+            pass  # not yet
         assert process.poll() is None, process.stdout.read().decode()
         assert time.monotonic() < end, "it does not listen"
         time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import queue
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gatehouse_tools import lms_keys, remote, topics
-from gatehouse_tools.demo.stage import Stage
+from gatehouse_tools.demo.stage import DEVICE, Stage
 from servers.mqtt import Observer
 
 from .conftest import Device
@@ -65,7 +66,7 @@ def send(shop: Stage, device: Device, *words: str) -> tuple[int, dict]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_state_reboot_and_a_replay(shop: Stage, device: Device, attacker: Attacker) -> None:
+def test_state_reboot_and_what_an_attacker_makes_of_it(shop: Stage, device: Device, attacker: Attacker) -> None:
     device.board.power_on()
     first = device.runs("1.0.0")
     code, told = send(shop, device, "state")
@@ -87,14 +88,25 @@ def test_state_reboot_and_a_replay(shop: Stage, device: Device, attacker: Attack
     attacker.observer.publish(attacker.command, reboot)
     found = remote.answer(key, reboot, attacker.heard(attacker.reply))
     assert found and (found.result, found.reason, found.seen) == (None, "counter", told["counter"])
-    for altered in (reboot[:-1], reboot[:-1] + bytes([reboot[-1] ^ 1])):
-        attacker.observer.publish(attacker.command, altered)
+    late = remote.request(key, told["counter"] - 1, "reboot", {})  # made before the other one, kept back till now
+    attacker.observer.publish(attacker.command, late)
+    found = remote.answer(key, late, attacker.heard(attacker.reply))
+    assert found and found.reason == "counter"
+    other = remote.derive(shop.product, DEVICE, "owner", "host")
+    for bogus in (
+        reboot[:-1] + bytes([reboot[-1] ^ 1]),
+        remote.request(other, told["counter"] + 1, "reboot", {}),
+        remote.request(dataclasses.replace(other, device=device.id), told["counter"] + 1, "reboot", {}),
+    ):
+        attacker.observer.publish(attacker.command, bogus)
     attacker.silence()
     code, told = send(shop, device, "journal", "--role", "operator")
     assert code == 0
     denied = [entry[3:-1] for entry in told["result"]["entries"] if entry[3] == "denied"]
-    assert [entry[2] for entry in denied] == ["counter", "format", "signature"]
-    assert denied[0] == ["denied", "mqtt", "counter", "operator/host", 0]
+    who = "operator/host"
+    assert [entry[2:4] for entry in denied] == [
+        *(["counter", who], ["counter", who], ["signature", who], ["signature", "owner/host"])
+    ]
     later = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
     assert later and later.counter[0] == report.counter[0], "a replay restarted the device"
     assert "MemoryError" not in device.log.read_text()

@@ -251,6 +251,8 @@ async def test_erase_asks_for_the_device_id_and_ends_the_ownership():
     for key in ("identity", "device_key", "tls_cert", "tls_key", "root", "factory", "floors"):
         values[key] = b"stays"
     values["boots"] = 7
+    for role in ("viewer", "operator", "owner", "service"):
+        values["seen-" + role] = cbor.dumps([0, 0, {"anna": 1}])
     await refused("argument", operations, owner, "erase", {"confirm": "gh-2"})
     assert "wifi" in values and operations.auth.touch(owner) and not values.get("epoch")
     assert await operations.call(owner, "erase", {"confirm": "gh-1"}) == {"restart": True}

@@ -44,10 +44,10 @@ class Link:
     def __init__(self, boot, on_message, on_connect):
         self.on_message, self.on_connect = on_message, on_connect
         self.connected = False
+        self.followed = set()
         self.sent = []
         self.closed = False
         self.renewed = 0
-        self.followed = set()
 
     def renew(self):
         self.renewed += 1

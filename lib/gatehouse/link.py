@@ -60,7 +60,7 @@ class Link:
         self._keepalive_s = keepalive_s
         self._on_message = on_message
         self._on_connect = on_connect
-        self._subscriptions = list(subscriptions)
+        self._subscriptions = self._subscribed = list(subscriptions)
         self._client = None
         self._buffer = mqtt.buffer()
         self.on_block = None  # while blocks.py waits for one: a function like on_message
@@ -121,15 +121,9 @@ class Link:
 
     def follow(self, topic, wanted):
         """Be subscribed to one more topic, or to it no more. An open session ends for that, and the next one begins."""
-        if wanted == (topic in self._subscriptions):
-            return
-        if wanted:
-            self._subscriptions.append(topic)
-        else:
-            self._subscriptions.remove(topic)
-        if self.connected:
-            self._client.disconnect()  # a farewell: nobody hears of it by the will
-            self._drop()
+        if wanted != (topic in self._subscriptions):
+            others = [other for other in self._subscriptions if other != topic]
+            self._subscriptions = others + [topic] if wanted else others  # a new list: the old one may be in use
 
     def close(self):
         """Publish `offline`, say farewell, and end run(): before a restart that is meant."""
@@ -152,7 +146,8 @@ class Link:
         self._busy = True
         try:
             client.open()
-            for topic in self._subscriptions:
+            self._subscribed = self._subscriptions
+            for topic in self._subscribed:
                 client.subscribe(_bytes(topic), 1)
                 await asyncio.sleep_ms(0)
             client.publish(self._status, b"online", True, 1)
@@ -172,6 +167,10 @@ class Link:
         client = self._client
         pinged = ticks_ms()
         while self._client is client:
+            if self._subscribed is not self._subscriptions:
+                client.disconnect()  # a farewell: the will is not for this
+                self._drop()
+                return
             count = 0
             while self._client is client and count < _BURST and self._exchange(client.step):
                 count += 1

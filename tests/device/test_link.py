@@ -144,6 +144,49 @@ def test_each_failure_has_its_kind_and_ends_the_session():
         assert kept(link) == [b"1"]
 
 
+async def test_a_topic_that_is_followed_while_a_session_opens():
+    link = make(connected=False, subscriptions=["a", "b", "c"])
+    made = []
+
+    class Client(Session):
+        def __init__(self, *_):
+            super().__init__()
+            self.topics = []
+            made.append(self)
+
+        set_last_will = set_callback = lambda *_: None
+
+        def open(self):
+            pass
+
+        def step(self):
+            return False
+
+        def subscribe(self, topic, qos):
+            self.topics.append(topic)
+            if made[0] is self and topic == b"b":
+                link.follow("a", False)
+                link.follow("d", True)
+
+    async def dial(*_):
+        return None
+
+    module = sys.modules["gatehouse.link"]
+    module.dial, module.mqtt.Client = dial, Client
+    link.POLL_MS = link.FIRST_RETRY_MS = 1
+    link._pause = lambda attempts: 1
+    task = asyncio.create_task(link.run())
+    for _ in range(100):
+        await asyncio.sleep_ms(1)
+    assert [client.topics for client in made] == [[b"a", b"b", b"c"], [b"b", b"c", b"d"]]
+    assert [client.closed for client in made] == [True, False] and "farewell" in made[0].sent
+    link.follow("d", True)
+    for _ in range(20):
+        await asyncio.sleep_ms(1)
+    assert len(made) == 2
+    task.cancel()
+
+
 async def test_a_session_that_cannot_be_opened_is_closed():
     link = make(connected=False)
     from gatehouse import link as module

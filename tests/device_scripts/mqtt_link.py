@@ -83,7 +83,6 @@ async def obey(name, *arguments):
     elif name == "room":
         mqtt._room = lambda length: arguments[0] or length <= 1024
         tell("room", [real_room(100), real_room(8192), real_room(1 << 30)])
-
     elif name == "follow":
         the_link.follow(*arguments)
     elif name == "close":

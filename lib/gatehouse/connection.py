@@ -72,6 +72,21 @@ class Connection:
                 self._socket = self._context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
             except (OSError, ValueError) as error:
                 raise _refused(error)
+        self._start()
+
+    def adopt(self, raw, context):
+        """Take a peer that has connected, as its TLS server; the handshake happens with the first bytes."""
+        self.close()
+        self._raw = self._socket = raw
+        raw.setblocking(False)
+        try:
+            # A handshake at once would wait for this peer alone, and the whole device with it.
+            self._socket = context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+        except (OSError, ValueError) as error:
+            raise _refused(error)
+        self._start()
+
+    def _start(self):
         self._stream = asyncio.StreamReader(self._socket)
         self._guard = asyncio.create_task(self._watch())
 

@@ -7,7 +7,7 @@ import time
 
 from micropython import const
 
-from gatehouse import Refused
+from gatehouse import Refused, record
 from gatehouse.budget import refilled
 from gatehouse.memory import unload
 
@@ -48,6 +48,7 @@ class Installer:
         self._notes_ms = self._budget_ms
         self._unnoted = 0  # refusals that were not journaled one by one
         self._event = None  # what is to be journaled once there is room in memory
+        self._local = None  # the pack of the offer at hand, where it was uploaded with it
         self._held = {}  # SHA-256 of an envelope -> (step, components, manifest digest) that the policy holds back
         self._newest = None  # manifest digest of the last one
         self._approved = None  # (step, manifest digest)
@@ -95,6 +96,7 @@ class Installer:
         self._sequence = 0  # of the manifest, once it is authenticated
         self._held.pop(whole, None)
         admitted = False
+        self._local = record.uploaded(whole)
         try:
             known = self._remembered.get(whole)
             if known is not None:
@@ -132,6 +134,7 @@ class Installer:
             unload()
             gc.collect()
             if admitted and not self._waits("install", names, digest) and self._leave(data, digest):
+                self._local = None  # it is for the core alone
                 return True
             self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
         except OSError as error:
@@ -139,6 +142,8 @@ class Installer:
             self._refuse(reason, "flash: %s" % error, digest, self._sequence, whole)
         finally:
             self._busy = False
+            if self._local and whole not in self._held:
+                record.remove(self._local)  # installed by now, or refused
             unload()
             gc.collect()
             if self._event:
@@ -213,6 +218,7 @@ class Installer:
                 return False
             if not self._leave(data, manifest.digest):
                 raise Refused(boot.record.outcome[1] or "state", "the core alone could not install it", again=True)
+            self._local = None
             return True
         unload("es256", "lms", "admission", "rotation", "policy", "trust", "suit", "suit_check", "cose")
         from gatehouse import update
@@ -226,11 +232,13 @@ class Installer:
             done=0,
             total=0,
         )
-        work = update.Installation(boot, manifest, names, payloads, self.link, self._progress, self._buffer)
+        work = update.Installation(
+            boot, manifest, names, payloads, self.link, self._progress, self._buffer, self._local
+        )
         try:
             await work.bring()
         except Refused as error:
-            error.again = error.again or error.reason in _OF_THE_SOURCE
+            error.again = error.again or (error.reason in _OF_THE_SOURCE and not self._local)
             raise
         if self._hold("install", names, manifest, "downloaded", whole):
             return False
@@ -274,7 +282,7 @@ class Installer:
             refusal["count"] += self.refused["count"]
         self.refused = refusal
         self.again = again or reason in _PASSING
-        if not self.again:
+        if not self.again and not self._local:  # a bad pack of one's own must not spoil the offer over the network
             self._remember(whole, refusal)
         if reason not in _PASSING:
             self._journal_refusal(reason, digest)

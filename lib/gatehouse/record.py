@@ -13,11 +13,35 @@ from gatehouse import Refused, cbor
 PATH = "/state/boot.cbor"
 TRUST = "/state/trust.suit"
 CONFIG = "/state/config-%d.suit"
+_UPLOAD = "/state/upload-%s.pack"  # what came with an offer, instead of from a server
 OFFER = "/state/offer.suit"  # an envelope that the application has no room to install: the core alone will
 
 QUIET_LIMIT = const(3)  # boots without a sign of health before the core stays alone
 FACTORY = const(1)  # the configuration generation that provisioning wrote
 _MAX_FILE = const(8192)  # bytes; the largest envelope
+
+
+def upload_path(digest):
+    """Where the pack lies that is uploaded with the envelope of this SHA-256."""
+    return _UPLOAD % binascii.hexlify(digest[:8]).decode()
+
+
+def uploaded(digest):
+    """The same where there is one, else None."""
+    path = upload_path(digest)
+    try:
+        os.stat(path)
+    except OSError:
+        return None
+    return path
+
+
+def remove(path):
+    """Remove a file that may be gone already."""
+    try:
+        os.remove(path)
+    except OSError:
+        pass
 
 
 def load(path, limit=_MAX_FILE):

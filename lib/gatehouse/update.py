@@ -21,8 +21,11 @@ _SECTIONS = ("payload-fetch", "install", "validate", "load", "invoke")
 class Installation:
     """One manifest on its way into the device. `tell(done, total)` is called after each file or block."""
 
-    def __init__(self, boot, manifest, names, payloads, link, tell, buffer):
-        """names: the components; payloads: those inside the envelope, {URI: bytes}; buffer: a scratch memoryview."""
+    def __init__(self, boot, manifest, names, payloads, link, tell, buffer, local=None):
+        """names: the components; payloads: those inside the envelope, {URI: bytes}; buffer: a scratch memoryview.
+
+        local: the path of a file that is the pack, whatever its URI says.
+        """
         self._boot = boot
         self._manifest = manifest
         self._names = names
@@ -30,6 +33,7 @@ class Installation:
         self._link = link
         self._tell = tell
         self._buffer = buffer
+        self._local = local
         self._slot = boot.inactive()
         self._root = "/slots/" + self._slot
         self._verified = None  # (digest, size) that the whole slot was verified against since the last write
@@ -80,13 +84,9 @@ class Installation:
             if self._small[name] is None:
                 raise Refused("unsupported", "the payload of config travels inside the envelope")
             return
-        from gatehouse import source
-
         boot = self._boot
         digest, size = parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE]
-        pack = source.open_source(
-            parameters[suit.URI], boot.config.base, boot.trust.tls, self._link, parameters[suit.IMAGE_DIGEST]
-        )
+        pack = self._open(parameters[suit.URI], digest)
         try:
             if name == "app":
                 await self._fetch_tree(pack, digest, size)
@@ -96,12 +96,21 @@ class Installation:
             await pack.close()
         unload("image")  # what comes next needs its room
         if name == "firmware" and "app" not in self._names and boot.release:
-            pack = source = None  # nothing may hold on to what is unloaded now
+            pack = None  # nothing may hold on to what is unloaded now
             unload("source", "connection", "uri")
             from gatehouse import tree
 
             with open(boot.release.root + "/index.cbor", "rb") as file:
                 tree.Index(file).check_needs(self._platform)  # what runs now will have to run on it
+
+    def _open(self, reference, digest):
+        if self._local:
+            from gatehouse import filesource
+
+            return filesource.FileSource(self._local)
+        from gatehouse import source
+
+        return source.open_source(reference, self._boot.config.base, self._boot.trust.tls, self._link, digest)
 
     async def _fetch_tree(self, pack, digest, size):
         from gatehouse import unpack

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ _DAY_S = 86400
 _LEAST_IMAGE = 4096  # bytes: a device erases its flash by as many
 _MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
 _SKIPPED = (".md", ".pyi")  # for those who read the source, not for the device
+_PACKAGES = "packages.txt"  # in a source tree: names of third-party modules that belong into the application tree
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,12 @@ def mpy_cross() -> str:
 def sources(folder: Path) -> list[tuple[Path, str]]:
     """The files of a source tree with their paths in the application tree, .py becoming .mpy, sorted.
 
-    Hidden files, __pycache__ and documents (*.md, *.pyi) stay out. GatehouseError("path" | "module") names the file
-    whose path a device would refuse.
+    Hidden files, __pycache__ and documents (*.md, *.pyi) stay out; what packages.txt names comes in, each module with
+    its license. GatehouseError("path" | "module") names the file whose path a device would refuse.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; the application's source is expected there")
-    found: dict[str, Path] = {}
+    found: dict[str, Path] = dict(_packages(folder / _PACKAGES))
     for root, names, leaves in os.walk(folder):
         names[:] = sorted(name for name in names if not name.startswith(".") and name != "__pycache__")
         for name in names:
@@ -143,7 +144,7 @@ def sources(folder: Path) -> list[tuple[Path, str]]:
                 raise GatehouseError(f"{Path(root) / name} is a link to a folder; put the folder itself there", "path")
         for leaf in sorted(leaves):
             path = Path(root) / leaf
-            if leaf.startswith(".") or leaf.endswith(_SKIPPED):
+            if leaf.startswith(".") or leaf.endswith(_SKIPPED) or path == folder / _PACKAGES:
                 continue
             target = path.relative_to(folder).as_posix()
             if target.endswith(".py"):
@@ -158,6 +159,18 @@ def sources(folder: Path) -> list[tuple[Path, str]]:
     if "app.mpy" not in found:
         raise GatehouseError(f"{folder} has no app.py: a device starts the application as app.run(boot)")
     return [(found[target], target) for target in sorted(found, key=str.encode)]
+
+
+def _packages(listing: Path) -> Iterator[tuple[str, Path]]:
+    """(path in the application tree, file) of the third-party modules that a source tree asks for."""
+    names = listing.read_text().split("\n") if listing.is_file() else []
+    for name in filter(None, (line.partition("#")[0].strip() for line in names)):
+        folder = core.SOURCE / "build" / name  # set-up put it there, its SHA-256 checked (tools/setup)
+        if not name.isidentifier() or not (folder / f"{name}.py").is_file():
+            told = f"{listing} asks for {name}, which set-up has not fetched: run `make demo` or `make test` once"
+            raise GatehouseError(told, "path")
+        yield f"{name}.mpy", folder / f"{name}.py"
+        yield f"licenses/{name}.txt", folder / "LICENSE"
 
 
 def build(

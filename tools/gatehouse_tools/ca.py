@@ -59,17 +59,25 @@ class Authority:
             raise GatehouseError(f"{path} is not a certificate in PEM", "key") from None
         self._key = keys.load(folder / "ca-key.pem").private
 
-    def issue(self, name: str, names: Sequence[str] = (), days: float | None = None, server: bool = False) -> Issued:
+    def issue(
+        self,
+        name: str,
+        names: Sequence[str] = (),
+        days: float | None = None,
+        server: bool = False,
+        client: bool | None = None,
+    ) -> Issued:
         """A new key and its certificate for `name`; `names` are host names and addresses of a server.
 
-        Without `days` it is valid as long as the authority: a device in a wall is not visited to renew it.
+        client: whether it may log in somewhere, by default where it is no server. Without `days` it is valid as long as the authority: a device in a wall is not visited to renew it.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = _now()
         end = self.certificate.not_valid_after_utc
         if days is not None:
             end = min(end, now + datetime.timedelta(days=days))
-        usage = [ExtendedKeyUsageOID.SERVER_AUTH] if server else [ExtendedKeyUsageOID.CLIENT_AUTH]
+        usage = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
+        usage += [ExtendedKeyUsageOID.CLIENT_AUTH] if client or (client is None and not server) else []
         issuer = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         builder = (
             _builder(name, self.certificate.subject, key, now, end)

@@ -211,7 +211,8 @@ def _identity(
 ) -> tuple[dict[str, Any], dict[str, bytes | int], dict[str, Any]]:
     """device.json, the values of NVS and secrets.json of a new device."""
     number, device_key = uuid.uuid4(), secrets.token_bytes(32)
-    issued = ca.Authority(item.ca).issue(name)
+    # A client on the broker, and a server where the policy opens HTTPS: the same key, by the names it has there.
+    issued = ca.Authority(item.ca).issue(name, (name, f"{name}.local"), server=True, client=True)
     vendor, kind = item.vendor_id, item.class_id(board)
     anchors = trust_store.current(item)
     told: dict[int, Any] = {

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Debian asks this script before a package starts its service; 101 means: do not. The tests start brokers of their
@@ -40,10 +40,15 @@ def no_service_start(policy: Path) -> Iterator[None]:
 
 def install(policy: Path = POLICY) -> None:
     """Install Debian's mosquitto, which takes root. Raises InstallError when that is not possible."""
+    apt_install("mosquitto", "Mosquitto", lambda: present(), policy)
+
+
+def apt_install(package: str, name: str, is_present: Callable[[], bool], policy: Path = POLICY) -> None:
+    """Install one Debian package, which takes root. Raises InstallError with the line for the user."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise InstallError("the tests need Mosquitto: apt-get install mosquitto (as root), then run make test again")
+        raise InstallError(f"the tests need {name}: apt-get install {package} (as root), then run make test again")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    wanted = [*APT, "install", "-y", "--no-install-recommends", "mosquitto"]
+    wanted = [*APT, "install", "-y", "--no-install-recommends", package]
     with no_service_start(policy):
         # Package lists may be missing or old on a fresh machine: then update once and try again.
         for command in (wanted, [*APT, "update"], wanted):
@@ -55,7 +60,7 @@ def install(policy: Path = POLICY) -> None:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-            if command is wanted and done.returncode == 0 and present():
+            if command is wanted and done.returncode == 0 and is_present():
                 return
     errors = [line for line in done.stdout.decode(errors="replace").splitlines() if line.startswith("E:")]
-    raise InstallError("apt-get could not install mosquitto: " + (errors[0] if errors else f"exit {done.returncode}"))
+    raise InstallError(f"apt-get could not install {package}: " + (errors[0] if errors else f"exit {done.returncode}"))

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import chromium
+import microdot_sdist
 import mosquitto
 import peer_sdist
 import stubs
@@ -88,6 +90,14 @@ def fetch_umqtt() -> None:
         raise SetupError(str(error)) from error
 
 
+def fetch_microdot() -> None:
+    """Microdot's core into build/microdot, outside git."""
+    try:
+        microdot_sdist.fetch(BUILD / "microdot")
+    except umqtt_sdist.FetchError as error:
+        raise SetupError(str(error)) from error
+
+
 def fetch_peer() -> None:
     """micropython-ota into build/peer, outside git."""
     try:
@@ -120,6 +130,7 @@ BASE = (
     ),
     Step("micropython", "looking for MicroPython", (), (BIN / "micropython").exists, link_micropython),
     Step("umqtt", "fetching umqtt.simple", (), lambda: umqtt_sdist.ready(BUILD / "umqtt"), fetch_umqtt),
+    Step("microdot", "fetching microdot", (), lambda: microdot_sdist.ready(BUILD / "microdot"), fetch_microdot),
 )
 PYTEST = locked("test", "installing pytest", "pytest")
 STEPS = {
@@ -133,6 +144,7 @@ STEPS = {
         *BASE,
         PYTEST,
         Step("mosquitto", "looking for Mosquitto; apt installs it for root", (), mosquitto.present, mosquitto.install),
+        Step("chromium", "looking for Chromium; apt installs it for root", (), chromium.settled, chromium.install),
     ),
     "lint": (
         *BASE,

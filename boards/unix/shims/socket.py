@@ -18,6 +18,8 @@ IPPROTO_TCP = 6
 TCP_NODELAY = 1
 
 _LINKED = const(4)  # shared number: 1 while packets go through the station
+_HTTPS = const(11)  # shared number: the host's port that stands for the device's
+_HTTPS_PORT = const(443)
 _EAI_FAIL = const(-202)
 _EAFNOSUPPORT = const(97)
 _WAIT_MS = const(10)
@@ -62,7 +64,11 @@ class socket(io.IOBase):
         self._socket.connect(_resolved(address))
 
     def bind(self, address):
-        self._socket.bind(_host.getaddrinfo(*address)[0][-1] if isinstance(address, tuple) else address)
+        if isinstance(address, tuple):
+            # The network of the board is the host's loopback, where many boards are and 443 takes root.
+            port = host.get(_HTTPS) if address[1] == _HTTPS_PORT else address[1]
+            address = _host.getaddrinfo("127.0.0.1", port)[0][-1]
+        self._socket.bind(address)
 
     def accept(self):
         taken, address = self._socket.accept()

@@ -9,6 +9,7 @@ import mmap
 import os
 import random
 import selectors
+import socket
 import struct
 import threading
 import time
@@ -31,7 +32,8 @@ from .uart import Terminal, Wire
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5  # machine.reset_cause()
 
 # Places of the numbers that the device shares, 8 bytes each; those of boards/unix/shims that use one name it, too.
-_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, _BUSY, _WANTED, _DUE, _COUNT = range(12)
+_CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, *_MORE = range(13)
+_BUSY, _WANTED, _DUE, _HTTPS, _COUNT = _MORE
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000
 _SHOWN_LINES = 15
@@ -105,7 +107,8 @@ class Board:
     on_event: called with each Event, in the board's own thread; umqtt_dir: the folder that has umqtt/simple.py;
     unique_id: machine.unique_id() as 6 bytes, by default from the image's path; terminal: give its UART input, and a
     terminal for it to open from outside; production: its build has no REPL, hears no Ctrl-C, and resets where another
-    would be at its prompt.
+    would be at its prompt; https_port: of the host's loopback, which stands for the device's port 443, by default a free
+    one that stays the same for this object.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Board:
         unique_id: bytes | None = None,
         terminal: bool = False,
         production: bool = False,
+        https_port: int = 0,
     ) -> None:
         self.image = Path(image)
         self.heap = heap
@@ -143,6 +147,12 @@ class Board:
         path = str(self.image.resolve()).encode()
         self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5])
         self._bench.prompt = self._at_prompt
+        # Bound and never listening: so nobody else gets the port, and the device, which sets SO_REUSEADDR too, does.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", https_port))
+        self.https_port: int = self._reserved.getsockname()[1]
+        self._bench.put(_HTTPS, self.https_port)
         self._descriptor = -1  # of the image, while there is power
         self._app: tables.Partition | None = None  # that the bootloader has started
         self._process: Process | None = None
@@ -215,6 +225,7 @@ class Board:
         os.write(self._wake_in, b"x")
         self._thread.join()
         self._selector.close()
+        self._reserved.close()
         self._bench.close()
         if self._terminal:
             self._terminal.close()
@@ -224,6 +235,12 @@ class Board:
             self._log.close()
 
     # What can be seen of it.
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is the device now, for who asks the operating system about it; None without power."""
+        process = self._process
+        return process.pid if process else None
 
     @property
     def operations(self) -> int:

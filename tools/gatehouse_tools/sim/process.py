@@ -55,6 +55,11 @@ class Process:
         self.uart = self._process.stdout
         os.set_blocking(self.uart.fileno(), False)
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def printed(self) -> bytes | None:
         """What it has printed since the last time: None for nothing, b"" when it has closed its end."""
         return self.uart.read(_MAX_PACKET)

@@ -1,0 +1,166 @@
+"""The HTTPS interface: listens, and has each connection served by web.py, which is in memory while there is one.
+
+What stays loaded is this listener, its TLS context and the table of sessions. Off unless the policy wants `https`: then
+nobody makes a Server, and nothing listens. docs/http.md.
+"""
+
+import asyncio
+import gc
+import io
+import select
+import socket
+import sys
+
+from micropython import const
+
+from access import passing
+from gatehouse import Refused
+from gatehouse.memory import unload
+
+PORT = const(443)
+_CONNECTIONS = const(2)  # served at once: a chip's TLS takes tens of kilobytes for each
+_BACKLOG = const(4)  # more wait in the kernel until one ends
+_POLL_MS = const(50)  # between looks for a new connection, as between the link's for a message
+
+
+class Server:
+    """Listens for ever in run(). `sessions`: [SHA-256 of the cookie, CSRF token, Session] of who has logged in.
+
+    The limits are attributes, so that a test can shorten them.
+    """
+
+    HEAD_MS = 8000  # from the connection to the end of the request's head, the TLS handshake included
+    STALL_MS = 5000  # without any byte, also of a peer that does not take its answer
+    ANSWER_MS = 30000  # of waiting for a peer to take all of one answer
+    LEAST_RATE = 2000  # bytes/s of a body: 1 MB takes nine minutes at most
+
+    def __init__(self, boot, operations, auth, application):
+        self.boot = boot
+        self.operations = operations
+        self.auth = auth
+        self.application = application
+        self.sessions = []
+        self.open = 0
+        self.context = None
+        self.task = None  # the newest, so that nothing takes it for garbage before it runs
+
+    def listen(self, address=("0.0.0.0", PORT)):  # noqa: S104 the station's address is not known yet
+        """A socket that listens. OSError where the address is taken."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+            return sock
+        except BaseException:
+            sock.close()
+            raise
+
+    async def run(self, sock):
+        """Serve what connects to `sock`, until cancelled."""
+        poller = select.poll()
+        poller.register(sock, select.POLLIN)
+        try:
+            while True:
+                if self.open < _CONNECTIONS and poller.poll(0):
+                    try:
+                        raw = sock.accept()[0]
+                    except OSError:  # it went away meanwhile, or the network did
+                        raw = None
+                    if raw:
+                        self.open += 1
+                        self.task = asyncio.create_task(self._serve(raw))
+                await asyncio.sleep_ms(_POLL_MS)
+        finally:
+            sock.close()
+
+    async def _serve(self, raw):
+        try:
+            await self._answer(raw)
+        except (Refused, OSError, asyncio.TimeoutError):
+            pass  # a peer that breaks off, stalls or speaks no TLS gets no answer
+        except MemoryError:  # the device goes on; who asks again may find room
+            pass
+        finally:
+            raw.close()
+            self.open -= 1
+            if not self.open:
+                passing.forget("web", "message", "upload")
+                sys.modules.pop("microdot", None)
+                unload("connection")
+            gc.collect()
+
+    async def _answer(self, raw):
+        gc.collect()  # TLS takes tens of kilobytes in one piece
+        from gatehouse import connection
+
+        wire = connection.Connection()
+        wire.STALL_MS = self.STALL_MS
+        wire.LEAST_RATE = self.LEAST_RATE
+        try:
+            wire.adopt(raw, self.context)
+            from access import web  # after the handshake has begun: who does not speak TLS costs less
+
+            await web.serve(self, wire)
+        finally:
+            wire.close()
+
+
+def tls_context(store):
+    """The server's SSLContext: the device's own certificate. Refused("state") without, "tls" where plaintext passes."""
+    import tls
+
+    context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(store.required("tls_cert"), store.required("tls_key"))
+    except (ValueError, OSError) as error:
+        raise Refused("state", "TLS credentials: %s" % error)
+    refuses_plaintext(context)
+    return context
+
+
+def refuses_plaintext(context):
+    """Refused("tls") unless what the context wraps takes plaintext for an error, and not for a request."""
+    try:
+        read = context.wrap_socket(_Plain(), server_side=True, do_handshake_on_connect=False).read(1)
+    except (OSError, ValueError):
+        return
+    raise Refused("tls", "plaintext passes: %s" % read)
+
+
+class _Plain(io.IOBase):
+    """A connection whose peer speaks plain HTTP."""
+
+    def __init__(self):
+        self._left = b"GET / HTTP/1.1\r\nHost: device\r\n\r\n"
+
+    def readinto(self, view):
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def write(self, view):
+        return len(view)
+
+    def ioctl(self, request, argument):
+        return 0
+
+
+async def run(boot, operations, auth, application):
+    """Serve HTTPS for ever. Without usable credentials or port nothing listens, and the journal says so."""
+    from access import upload
+
+    upload.clean()  # what a power cut left
+    del upload
+    passing.forget("upload")
+    server = Server(boot, operations, auth, application)
+    try:
+        server.context = tls_context(boot.store)
+        sock = server.listen()
+    except (Refused, OSError) as error:
+        print("https:", error)
+        boot.note("https", error.reason if isinstance(error, Refused) else "network")
+        return
+    await server.run(sock)

@@ -1,0 +1,203 @@
+"""Runs inside MicroPython: the HTTPS interface with operations and passwords of its own, beside a CPython client.
+
+The first line of stdin is the job (JSON) {certificate, key, port, limits, room}; each line after it is a command
+[name, ...]. What happens is printed as one line of JSON [event, ...]. /state is a LittleFS in RAM.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import socket
+import sys
+from binascii import hexlify, unhexlify
+
+job = json.loads(sys.stdin.readline())
+sys.path[:] = job["path"]
+
+import vfs  # noqa: E402
+from access import http  # noqa: E402 the path comes with the job
+from gatehouse import Refused  # noqa: E402
+
+PASSWORD = "correct horse"
+
+
+class Ram:
+    """A flash of 1 MB."""
+
+    def __init__(self):
+        self.data = bytearray(1 << 20)
+
+    def readblocks(self, block, buffer, offset=0):
+        at = block * 4096 + offset
+        buffer[:] = memoryview(self.data)[at : at + len(buffer)]
+
+    def writeblocks(self, block, buffer, offset=0):
+        at = block * 4096 + offset
+        memoryview(self.data)[at : at + len(buffer)] = buffer
+
+    def ioctl(self, request, argument):
+        return {4: 256, 5: 4096}.get(request, 0)
+
+
+class Os:
+    """The module os where the flash has as much room as the job says."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def statvfs(self, path):
+        return (4096, 4096, 0, 0, job["room"] // 4096, 0, 0, 0, 0, 0)
+
+
+ram = Ram()
+vfs.VfsLfs2.mkfs(ram)
+vfs.mount(vfs.VfsLfs2(ram), "/state")
+os.mkdir("slot")
+os.mkdir("slot/access")
+with open("slot/access/page.html", "w") as file:
+    file.write("<p>page</p>" * 500)
+if job["room"] is not None:
+    sys.modules["os"] = Os()
+
+
+class Session:
+    def __init__(self, user, fresh):
+        self.user = self.role = user
+        self.interface = "https"
+        self.fresh = fresh
+
+
+class Auth:
+    def __init__(self):
+        self.open = []
+        self.evaluated = 0
+
+    async def login(self, interface, user, password):
+        if user == "late":
+            raise Refused("locked", "17 s")
+        self.evaluated += 1
+        if password != PASSWORD:
+            raise Refused("password")
+        self.open.append(Session(user, user == "fresh"))
+        return self.open[-1]
+
+    def logout(self, session):
+        if session in self.open:
+            self.open.remove(session)
+
+    def touch(self, session):
+        return session in self.open
+
+    def sessions(self):
+        return list(self.open)
+
+
+class Operations:
+    def __init__(self):
+        self.calls = []
+
+    async def call(self, session, name, arguments):
+        self.calls.append([session.user, name, arguments])
+        if name == "logout":
+            the_auth.logout(session)
+            return {}
+        if name == "memory":
+            raise MemoryError
+        if name == "crash":
+            raise KeyError("a mistake in an operation")
+        if name == "update.receive":
+            from access import upload
+
+            upload.prepare(Application, arguments["envelope"] + arguments["pack"])
+            return {}
+        if name == "update.offer":
+            from access import upload
+
+            upload.offer(Application)
+            return {}
+        if name != "state":
+            raise Refused("denied", "%s is for owner" % name)
+        return {"id": "gh-1", "digest": b"\x01\x02", "list": [1, (2, b"\x03")]}
+
+
+class Application:
+    class installer:
+        state = {"state": "idle"}
+
+    class offers:
+        taken = []
+
+        @staticmethod
+        def put(data):
+            Application.offers.taken.append(hexlify(data).decode())
+
+
+class Boot:
+    class release:
+        root = "slot"
+
+    class store:
+        @staticmethod
+        def required(name):
+            return unhexlify(job["certificate" if name == "tls_cert" else "key"])
+
+
+def tell(*event):
+    print(json.dumps(event))
+
+
+async def obey(name, *arguments):
+    if name == "heap":
+        gc.collect()
+        tell(name, gc.mem_alloc())
+    elif name == "seen":
+        tell(name, {
+            "calls": the_operations.calls, "evaluated": the_auth.evaluated, "open": server.open,
+            "loaded": [module for module in sys.modules if module in ("microdot", "access.web", "access.message")],
+            "sessions": len(server.sessions), "state": os.listdir("/state"), "offers": Application.offers.taken,
+            "alive": len(the_auth.open),
+        })  # fmt: skip
+    elif name == "expire":
+        del the_auth.open[:]
+    elif name == "state":
+        Application.installer.state["state"] = arguments[0]
+    elif name == "plaintext":
+
+        class Open:
+            @staticmethod
+            def wrap_socket(sock, **_):
+                return sock
+
+        try:
+            http.refuses_plaintext(Open)
+            tell(name, "passed")
+        except Refused as error:
+            tell(name, error.reason)
+    elif name == "file":
+        with open("/state/" + os.listdir("/state")[0], "rb") as file:
+            tell(name, hexlify(file.read()).decode())
+    else:
+        raise ValueError(name)
+
+
+async def main():
+    global server, the_auth, the_operations
+    the_auth, the_operations = Auth(), Operations()
+    server = http.Server(Boot, the_operations, the_auth, Application)
+    for name, value in job["limits"].items():
+        setattr(server, name, value)
+    server.context = http.tls_context(Boot.store)
+    address = socket.getaddrinfo("127.0.0.1", job["port"])[0][-1]
+    serving = asyncio.create_task(server.run(server.listen(address)))
+    tell("listening")
+    commands = asyncio.StreamReader(sys.stdin)
+    while not serving.done():
+        line = await commands.readline()
+        if not line:
+            break
+        await obey(*json.loads(line))
+    tell("end", serving.done())
+
+
+asyncio.run(main())

@@ -35,6 +35,12 @@ async def interfaces(operations, session, values):
     }
 
 
+async def update_status(operations, session, values):
+    """How far an update is, and what became of the last one."""
+    state = operations.application.installer.state
+    return {name: state[name] for name in ("state", "reason", "detail", "sequence", "done", "total")}
+
+
 async def config_show(operations, session, values):
     """The configuration in force, and what was tuned within it. It holds no secrets."""
     found = {}

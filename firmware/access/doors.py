@@ -25,7 +25,7 @@ class Access:
 
 def _able(boot):
     """The interfaces that this firmware can serve on this board. Each adapter adds its own."""
-    able = {"uart", "mqtt-commands"}
+    able = {"uart", "mqtt-commands", "https"}
     if boot.identity.button is not None:
         able.add("reset-button")
     return able
@@ -37,7 +37,11 @@ async def _serve(name, boot, application, access):
         from access import knock
 
         await knock.serve(access)
-    if name == "reset-button":
+    elif name == "https":
+        from access import http
+
+        await http.run(boot, access.operations, access.auth, application)
+    elif name == "reset-button":
         from access import presence
 
         await presence.watch(boot, access.auth)

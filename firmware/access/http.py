@@ -40,9 +40,8 @@ class Server:
         self.auth = auth
         self.application = application
         self.sessions = []
-        self.open = 0
         self.context = None
-        self.task = None  # the newest, so that nothing takes it for garbage before it runs
+        self.tasks = []  # one for each connection
 
     def listen(self, address=("0.0.0.0", PORT)):  # noqa: S104 the station's address is not known yet
         """A socket that listens. OSError where the address is taken."""
@@ -63,17 +62,19 @@ class Server:
         poller.register(sock, select.POLLIN)
         try:
             while True:
-                if self.open < _CONNECTIONS and poller.poll(0):
+                if len(self.tasks) < _CONNECTIONS and poller.poll(0):
                     try:
                         raw = sock.accept()[0]
                     except OSError:  # it went away meanwhile, or the network did
                         raw = None
                     if raw:
-                        self.open += 1
-                        self.task = asyncio.create_task(self._serve(raw))
+                        self.tasks.append(asyncio.create_task(self._serve(raw)))
                 await asyncio.sleep_ms(_POLL_MS)
-        finally:
+                self.tasks = [task for task in self.tasks if not task.done()]
+        finally:  # the policy closed the door: nobody stays inside
             sock.close()
+            for task in self.tasks:
+                task.cancel()
 
     async def _serve(self, raw):
         try:
@@ -84,9 +85,8 @@ class Server:
             pass
         finally:
             raw.close()
-            self.open -= 1
-            if not self.open:
-                passing.forget("web", "message", "upload")
+            if len(self.tasks) < 2:
+                passing.forget("web", "message", "act_upload")
                 sys.modules.pop("microdot", None)
                 unload("connection")
             gc.collect()
@@ -149,18 +149,18 @@ class _Plain(io.IOBase):
 
 
 async def run(boot, operations, auth, application):
-    """Serve HTTPS for ever. Without usable credentials or port nothing listens, and the journal says so."""
-    from access import upload
+    """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
+    from access import act_upload
 
-    upload.clean()  # what a power cut left
-    del upload
-    passing.forget("upload")
+    act_upload.clean()  # what a power cut left
+    del act_upload
+    passing.forget("act_upload")
     server = Server(boot, operations, auth, application)
     try:
         server.context = tls_context(boot.store)
         sock = server.listen()
     except (Refused, OSError) as error:
+        # The registry reports that it is wanted and not active, and tries again.
         print("https:", error)
-        boot.note("https", error.reason if isinstance(error, Refused) else "network")
         return
     await server.run(sock)

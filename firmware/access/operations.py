@@ -8,7 +8,7 @@ import gc
 from access import passing
 from gatehouse import Refused, status
 
-_ACTS = ("catalogue", "act_look", "act_policy", "act_users", "act_update", "act_device", "dispatch")
+_ACTS = ("catalogue", "act_look", "act_policy", "act_users", "act_update", "act_upload", "act_device", "dispatch")
 
 
 class Operations:

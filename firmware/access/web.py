@@ -131,7 +131,7 @@ async def _call(server, wire, request):
 
 async def _upload(server, wire, request):
     async def take():
-        from access import upload
+        from access import act_upload
 
         entry = _may_change(server, request)
         size = request.headers.get("x-envelope", "")
@@ -140,7 +140,7 @@ async def _upload(server, wire, request):
         pack = request.content_length - int(size)
         call = server.operations.call
         await call(entry[2], "update.receive", {"envelope": int(size), "pack": pack})
-        await upload.receive(wire, int(size), pack)
+        await act_upload.receive(wire, int(size), pack)
         request.content_length = 0  # nothing is left to be thrown away
         return _plain(await call(entry[2], "update.offer", {}))
 

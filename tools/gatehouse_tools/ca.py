@@ -69,7 +69,8 @@ class Authority:
     ) -> Issued:
         """A new key and its certificate for `name`; `names` are host names and addresses of a server.
 
-        client: whether it may log in somewhere, by default where it is no server. Without `days` it is valid as long as the authority: a device in a wall is not visited to renew it.
+        client: whether it may log in somewhere, by default where it is no server. Without `days` it is valid as long as
+        the authority: a device in a wall is not visited to renew it.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = _now()

@@ -10,9 +10,9 @@ from micropython import const
 
 from gatehouse import Refused, record
 
-FOLDER = "/state"
-_ENVELOPE = FOLDER + "/upload.suit"
-_PART = FOLDER + "/upload.part"
+_FOLDER = "/state"
+_ENVELOPE = _FOLDER + "/upload.suit"
+_PART = _FOLDER + "/upload.part"
 _CHUNK = const(512)
 _RESERVE = const(65536)  # bytes that stay free: journal, records, and what a release has more than its slot
 _BUSY = ("downloading", "installing", "pending-reboot", "trial")
@@ -20,20 +20,21 @@ _BUSY = ("downloading", "installing", "pending-reboot", "trial")
 
 def clean():
     """Remove what earlier uploads left."""
-    for name in os.listdir(FOLDER):
+    for name in os.listdir(_FOLDER):
         if name.startswith("upload"):
-            os.remove(FOLDER + "/" + name)
+            os.remove(_FOLDER + "/" + name)
 
 
-def prepare(application, size):
+async def update_receive(operations, session, values):
     """Make room for an upload of so many bytes. Refused("busy") while an update is under way, "full" without room."""
-    if application.installer.state["state"] in _BUSY:
+    if operations.application.installer.state["state"] in _BUSY:
         raise Refused("busy", "an update is under way")
     clean()
-    found = os.statvfs(FOLDER)
+    found = os.statvfs(_FOLDER)
     free = found[1] * found[4]
-    if size + _RESERVE > free:
+    if values["envelope"] + values["pack"] + _RESERVE > free:
         raise Refused("full", "%d bytes are free, and %d have to stay so" % (free, _RESERVE))
+    return {}
 
 
 async def receive(wire, envelope, pack):
@@ -44,7 +45,7 @@ async def receive(wire, envelope, pack):
         if pack:
             await _store(wire, _PART, pack, view)
     except BaseException:
-        clean()
+        clean()  # also when this task is cancelled: the policy may close the door meanwhile
         raise
 
 
@@ -58,16 +59,15 @@ async def _store(wire, path, left, view):
             left -= count
 
 
-def offer(application):
+async def update_offer(operations, session, values):
     """Offer what was received to the installer, which takes it like any other. Refused("state") where nothing was."""
-    try:
-        with open(_ENVELOPE, "rb") as file:
-            data = file.read()
-    except OSError:
+    data = record.load(_ENVELOPE)
+    if data is None:
         raise Refused("state", "nothing was uploaded")
     os.remove(_ENVELOPE)
     try:
         os.rename(_PART, record.upload_path(hashlib.sha256(data).digest()))
     except OSError:
         pass  # an envelope that brings all by itself, or names a server
-    application.offers.put(data)
+    operations.application.offers.put(data)
+    return {}

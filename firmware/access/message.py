@@ -24,7 +24,7 @@ _SECURITY = (
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; "
     "style-src 'sha256-lX6FXDupvelM926x8LIxya9Go6tXEOPRVmaZFQoi1rM='; "
-    "script-src 'sha256-Nwe3AzeUn0Xi03u97ZIU0CeIBWtV0JV4yvDuwsfxbYM='\r\n"
+    "script-src 'sha256-uyecVTh69PsJOxFfzOu/lr6rxnrvT0fRufQFdHC4eQQ='\r\n"
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n"
     "Referrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
     "Cross-Origin-Opener-Policy: same-origin\r\nConnection: close\r\n"

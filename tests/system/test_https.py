@@ -1,0 +1,227 @@
+"""A whole device whose policy opens HTTPS: its sockets, and its page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from gatehouse_tools.demo import attacks
+from gatehouse_tools.demo.stage import Stage
+from servers import browser
+
+from .conftest import ROOT, Device
+from .test_update import release
+
+HEAP = "128wK"
+NEW = "a better one than that"
+needs_browser = pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """(address, port) of every TCP and UDP socket that a process listens on, asked from the kernel."""
+    inodes = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = set()
+    for table, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == state and words[9] in inodes and not (table == "udp" and words[2] != "00000000:0000"):
+                address, _, port = words[1].partition(":")
+                found.add((address, int(port, 16)))
+    return found
+
+
+LOOPBACK = "0100007F"
+
+
+def wait_for_socket(device: Device) -> None:
+    end = time.monotonic() + 20
+    while not (device.board.pid and listening(device.board.pid)):
+        assert time.monotonic() < end, device.log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def open_device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
+    made = Device(shop, tmp_path, seed, HEAP, "--set", 'interfaces=["https", "mqtt-commands"]')
+    yield made
+    made.close()
+
+
+def password(device: Device) -> str:
+    text = (device.shop.product.root / "devices" / device.id / "secrets.json").read_text()
+    return str(json.loads(text)["label_password"])
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "opens"),
+    [("[]", False), ('["uart", "mqtt-commands", "reset-button"]', False), ('["https"]', True), (None, False)],
+)
+def test_sockets_are_those_that_the_policy_opens(
+    shop: Stage, tmp_path: Path, seed: int, interfaces: str | None, opens: bool
+) -> None:
+    options = ("--set", f"interfaces={interfaces}") if interfaces else ()
+    device = Device(shop, tmp_path, seed, HEAP, *options)
+    try:
+        device.board.power_on()
+        device.runs("1.0.0")
+        port = device.board.https_port
+        assert device.board.pid
+        if opens:
+            wait_for_socket(device)
+        assert listening(device.board.pid) == ({(LOOPBACK, port)} if opens else set())
+        if not opens:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), 5)
+            return
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\nHost: device\r\n\r\n")
+            plain.settimeout(20)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := plain.recv(4096):
+                    answer += piece
+            assert b"HTTP" not in answer and len(answer) < 16, "a TLS alert at most"
+        authority = device.shop.product.root / "ca" / "ca.pem"
+        context = ssl.create_default_context(cafile=str(authority))
+        with (
+            socket.create_connection(("127.0.0.1", port), 5) as raw,
+            context.wrap_socket(raw, server_hostname=device.id) as secure,
+        ):
+            secure.sendall(b"GET / HTTP/1.1\r\nHost: device\r\n\r\n")
+            assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
+        mark = device.witness.mark()
+        assert device.witness.wait(mark, lambda claims: True, 20), "it goes on reporting"
+    finally:
+        device.close()
+
+
+def spki(device: Device) -> str:
+    """SHA-256 of the public key of the device's certificate, as Chromium pins it."""
+    port = device.board.https_port
+    pem = ssl.get_server_certificate(("127.0.0.1", port))
+    key = x509.load_pem_x509_certificate(pem.encode()).public_key()
+    data = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+def started(device: Device) -> str:
+    """The URL of a device that serves HTTPS."""
+    device.board.power_on()
+    device.runs("1.0.0")
+    wait_for_socket(device)
+    return f"https://{device.id}:{device.board.https_port}/"
+
+
+def resolves(device: Device) -> str:
+    return f"--host-resolver-rules=MAP {device.id} 127.0.0.1"
+
+
+@needs_browser
+def test_browser_refuses_a_device_whose_authority_it_does_not_know(open_device: Device) -> None:
+    url = started(open_device)
+    with browser.Browser(resolves(open_device)) as page:
+        assert page.open(url) == "net::ERR_CERT_AUTHORITY_INVALID"
+
+
+@needs_browser
+def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path) -> None:
+    device = open_device
+    url = started(device)
+    with browser.Browser(resolves(device), f"--ignore-certificate-errors-spki-list={spki(device)}") as page:
+        assert page.open(url) == ""
+        page.wait("!document.querySelector('#login').hidden")
+        # The label's password, by keyboard alone: the focus is where one types.
+        page.type("wrong")
+        page.enter()
+        page.wait("document.querySelector('#message').innerText.includes('wrong user or password')")
+        page.js("document.querySelector('#login [name=password]').select()")
+        page.type(password(device))
+        page.tab()
+        assert page.js("document.activeElement.innerText") == "Log in"
+        page.enter()
+        # Nothing but a new password.
+        page.wait("!document.querySelector('#fresh').hidden")
+        assert not page.text("#state") and not page.text("#update") and not page.text("#interfaces")
+        told = page.js(
+            "call('state').then(() => 'let in', (error) => error.reason)",
+        )
+        assert told == "fresh"
+        for text in (password(device), NEW, NEW):
+            page.type(text)
+            page.tab()
+        page.enter()
+        page.wait("document.querySelector('#message').innerText === 'The password is changed.'")
+        page.wait("document.querySelector('#state').innerText.includes('1.0.0')")
+        page.wait("document.querySelector('#interfaces').innerText.includes('https')")
+        assert device.id in page.text("#state") and "idle" in page.text("#update-state")
+        # A tampered update is refused, with the reason on the page; here of the envelope, then of the pack.
+        envelope = release(shop, "1.9.0", extra=True)
+        pack = envelope.with_suffix(".pack")
+        bad = tmp_path / "bad.suit"
+        attacks.resign(envelope, attacks.impostor(shop.product.signer("release")), bad)
+        upload(page, bad, pack)
+        page.wait("document.querySelector('#update-state').innerText.includes('refused (signature)')")
+        broken = bytearray(pack.read_bytes())
+        broken[10] ^= 1  # within the index: nothing of it is installed
+        (tmp_path / "bad.pack").write_bytes(broken)
+        upload(page, envelope, tmp_path / "bad.pack")
+        page.wait("document.querySelector('#update-state').innerText.includes('refused (')")
+        page.wait("!document.querySelector('#update-state').innerText.includes('signature')")
+        if os.environ.get("GATEHOUSE_PICTURES"):
+            page.picture(ROOT / "docs" / "https-refused.png")
+        # The good one is installed, with its progress on the page.
+        page.js(
+            "window.seen = []; new MutationObserver(() => seen.push(document.querySelector('#update-state').innerText))"
+            ".observe(document.querySelector('#update-state'), {childList: true, characterData: true, subtree: true})"
+        )
+        upload(page, envelope, pack)
+        report = device.tells("confirmed", None, 60)
+        assert report.claims["version"] == "1.9.0"
+        page.wait("!document.querySelector('#login').hidden", 60)  # the restart ended the session
+        seen = page.js("seen")
+        under_way = ("downloading", "installing", "pending-reboot")
+        assert any(text.startswith("uploading, ") for text in seen), seen
+        assert any(text.startswith(under_way) for text in seen), seen
+        page.type(NEW)
+        page.enter()
+        page.wait("document.querySelector('#state').innerText.includes('1.9.0')")
+        page.wait("document.querySelector('#update-state').innerText.includes('confirmed')")
+        if os.environ.get("GATEHOUSE_PICTURES"):
+            page.picture(ROOT / "docs" / "https.png")
+        cookies = page.ask("Network.getAllCookies")["cookies"]
+        assert [(one["name"], one["secure"], one["httpOnly"], one["sameSite"]) for one in cookies] == [
+            ("__Host-session", True, True, "Strict")
+        ]
+        assert not [text for text in page.console if "Content Security Policy" in text or "exception" in text]
+        page.js("document.querySelector('#logout').click()")
+        page.wait("document.querySelector('#message').innerText === 'Logged out.'")
+        assert page.ask("Network.getAllCookies")["cookies"] == []
+    assert "MemoryError" not in device.log.read_text()
+
+
+def upload(page: browser.Browser, envelope: Path, pack: Path) -> None:
+    """Choose both files on the page and press the button."""
+    page.js("document.querySelector('#update-state').innerText = ''")
+    page.choose("#update [name=envelope]", envelope)
+    page.choose("#update [name=pack]", pack)
+    page.js("document.querySelector('#update form button').click()")
+    page.wait("document.querySelector('#message').innerText.startsWith('Uploaded')", 20)

@@ -15,11 +15,12 @@ from micropython import const
 
 from access import passing
 from gatehouse import Refused
-from gatehouse.memory import unload
+from gatehouse.memory import spare, unload
 
 PORT = const(443)
 _CONNECTIONS = const(2)  # served at once: a chip's TLS takes tens of kilobytes for each
 _BACKLOG = const(4)  # more wait in the kernel until one ends
+_SPARE = const(12288)  # bytes that stay free for an operation and for a report: where they are not, nobody is served
 _POLL_MS = const(50)  # between looks for a new connection, as between the link's for a message
 
 
@@ -86,9 +87,7 @@ class Server:
         finally:
             raw.close()
             if len(self.tasks) < 2:
-                passing.forget("web", "message", "act_upload")
-                sys.modules.pop("microdot", None)
-                unload("connection")
+                _forget()
             gc.collect()
 
     async def _answer(self, raw):
@@ -100,11 +99,18 @@ class Server:
         wire.LEAST_RATE = self.LEAST_RATE
         try:
             wire.adopt(raw, self.context)
-            from access import web  # after the handshake has begun: who does not speak TLS costs less
+            from access import web
 
+            spare(_SPARE)
             await web.serve(self, wire)
         finally:
             wire.close()
+
+
+def _forget():
+    passing.forget("web", "message", "act_upload")
+    sys.modules.pop("microdot", None)
+    unload("connection")
 
 
 def tls_context(store):
@@ -150,11 +156,11 @@ class _Plain(io.IOBase):
 
 async def run(boot, operations, auth, application):
     """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
-    from access import act_upload
+    from access import act_upload, web
 
     act_upload.clean()  # what a power cut left
-    del act_upload
-    passing.forget("act_upload")
+    del act_upload, web  # that one was here for its names alone: see gatehouse.memory.settle()
+    _forget()
     server = Server(boot, operations, auth, application)
     try:
         server.context = tls_context(boot.store)

@@ -8,7 +8,7 @@ import cbor2
 import pytest
 import shop
 
-from gatehouse_tools import build, keys, pack, product, suit
+from gatehouse_tools import build, core, keys, pack, product, suit
 from gatehouse_tools.errors import GatehouseError, UsageError
 from plugin import interpreter
 
@@ -47,6 +47,34 @@ def test_the_tree_on_the_device(item):
     assert list(files) == ["access/policy.mpy", "app.mpy", "data/words.txt"]
     assert files["data/words.txt"].decode() == shop.APPLICATION["data/words.txt"]
     assert all(data[:2] == b"M\x06" for path, data in files.items() if path.endswith(".mpy"))
+
+
+def test_third_party_modules_come_in_with_their_license(item, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "THIRD_PARTY", tmp_path / "build")
+    (tmp_path / "build/fancy").mkdir(parents=True)
+    (tmp_path / "build/fancy/fancy.py").write_text("x = 1\n")
+    (tmp_path / "build/fancy/LICENSE").write_text("MIT")
+    (item.firmware / "packages.txt").write_text("# why\nfancy  # MIT\n\n")
+    files = {one.target: one.data for one in built(item.firmware).sources}
+    assert files["fancy.mpy"][:2] == b"M\x06" and files["licenses/fancy.txt"] == b"MIT"
+    assert "packages.txt" not in files
+    for name in ("absent", "../fancy", "fancy.py"):
+        (item.firmware / "packages.txt").write_text(name)
+        refused("path", "run `make demo`", built, item.firmware)
+
+
+def test_module_of_the_same_name_is_not_taken_twice(item, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "THIRD_PARTY", tmp_path / "build")
+    (tmp_path / "build/app").mkdir(parents=True)
+    (tmp_path / "build/app/app.py").write_text("x = 1\n")
+    (tmp_path / "build/app/LICENSE").write_text("MIT")
+    (item.firmware / "packages.txt").write_text("app")
+    refused("path", "would be the same file", built, item.firmware)
+
+
+def test_what_this_firmware_asks_for_is_what_set_up_fetches():
+    targets = [target for _, target in build.sources(core.source("firmware"))]
+    assert {"microdot.mpy", "licenses/microdot.txt", "access/page.html"} <= set(targets)
 
 
 def test_the_same_source_gives_the_same_bytes_wherever_it_lies(tmp_path):

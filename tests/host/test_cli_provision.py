@@ -17,7 +17,7 @@ import shop
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gatehouse_tools import bootrecord, ca, core, cose, identity, keys, label, product, suit
 from gatehouse_tools.commands import provision
@@ -100,6 +100,10 @@ def test_its_certificate_is_for_its_id_and_its_key(item, device):
     assert isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
     assert certificate.public_key() == key.public_key()
     certificate.verify_directly_issued_by(ca.load_certificate(item.ca / "ca.pem"))
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["gh-first", "gh-first.local"]
+    usage = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    assert usage == {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
 
 
 def test_the_host_keeps_the_report_key_and_the_label_and_no_other_secret(device):

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup"
-MODULES = ("environment", "packages", "mosquitto", "stubs", "umqtt_sdist", "peer_sdist")
+MODULES = ("environment", "packages", "chromium", "mosquitto", "stubs", "umqtt_sdist", "peer_sdist", "microdot_sdist")
 
 
 def program(path, text="exit 0"):
@@ -373,6 +373,24 @@ def test_peer_is_the_offered_file_with_the_pinned_hash(clone, monkeypatch, tmp_p
     assert not clone.peer_sdist.ready(target)
 
 
+def test_microdot_is_the_offered_file_with_the_pinned_hash(clone, monkeypatch, tmp_path):
+    members = clone.microdot_sdist._MEMBERS
+    good = sdist(*((members[name], name.encode(), tarfile.REGTYPE) for name in members))
+    monkeypatch.setattr(clone.microdot_sdist, "SHA256", hashlib.sha256(good).hexdigest())
+    target = tmp_path / "microdot"
+    with pytest.raises(clone.umqtt_sdist.FetchError, match="with the pinned SHA-256"):
+        clone.microdot_sdist.fetch(target, [good + b"\0"])
+    assert not target.exists()
+    clone.microdot_sdist.fetch(target, [good])
+    assert sorted(path.name for path in target.iterdir()) == ["LICENSE", "microdot.py", "stamp"]
+    assert (target / "microdot.py").read_bytes() == b"microdot.py" and clone.microdot_sdist.ready(target)
+    for name in members:
+        (target / name).write_bytes(b"changed")
+        assert not clone.microdot_sdist.ready(target)
+        (target / name).write_bytes(name.encode())
+        assert clone.microdot_sdist.ready(target)
+
+
 def test_pip_configuration_decides_where_umqtt_comes_from(clone):
     listing = """:env:.find-links='/wheels'
 global.cert='/ca.pem'
@@ -438,6 +456,18 @@ def test_mosquitto_that_apt_does_not_have(clone, monkeypatch, tmp_path):
     with pytest.raises(clone.mosquitto.InstallError, match="could not install mosquitto: E: Unable to locate package"):
         clone.mosquitto.install(policy)
     assert not policy.exists()
+
+
+def test_chromium_is_installed_for_root_and_left_out_for_others(clone, monkeypatch, tmp_path):
+    policy = apt(clone, monkeypatch, tmp_path, "true")
+    monkeypatch.setattr(clone.mosquitto, "POLICY", policy)
+    monkeypatch.setattr(clone.chromium, "present", lambda: (tmp_path / "installed").exists())
+    assert not clone.chromium.settled()
+    clone.chromium.install()
+    assert clone.chromium.settled()
+    (tmp_path / "installed").unlink()
+    monkeypatch.setattr(clone.chromium.os, "geteuid", lambda: 1000)
+    assert clone.chromium.settled(), "the tests of the page skip, and say so"
 
 
 def test_policy_of_the_owner_stays(clone, tmp_path):

@@ -25,6 +25,7 @@ _DAY_S = 86400
 _LEAST_IMAGE = 4096  # bytes: a device erases its flash by as many
 _MAX_ENVELOPE = 8192  # bytes; what the device's parser takes
 _SKIPPED = (".md", ".pyi")  # for those who read the source, not for the device
+THIRD_PARTY = core.SOURCE / "build"  # set-up puts them there, their SHA-256 checked (tools/setup)
 _PACKAGES = "packages.txt"  # in a source tree: names of third-party modules that belong into the application tree
 
 
@@ -165,7 +166,7 @@ def _packages(listing: Path) -> Iterator[tuple[str, Path]]:
     """(path in the application tree, file) of the third-party modules that a source tree asks for."""
     names = listing.read_text().split("\n") if listing.is_file() else []
     for name in filter(None, (line.partition("#")[0].strip() for line in names)):
-        folder = core.SOURCE / "build" / name  # set-up put it there, its SHA-256 checked (tools/setup)
+        folder = THIRD_PARTY / name
         if not name.isidentifier() or not (folder / f"{name}.py").is_file():
             told = f"{listing} asks for {name}, which set-up has not fetched: run `make demo` or `make test` once"
             raise GatehouseError(told, "path")

@@ -43,13 +43,13 @@ def install(policy: Path = POLICY) -> None:
     apt_install("mosquitto", "Mosquitto", lambda: present(), policy)
 
 
-def apt_install(package: str, name: str, is_present: Callable[[], bool], policy: Path = POLICY) -> None:
+def apt_install(package: str, name: str, is_present: Callable[[], bool], policy: Path | None = None) -> None:
     """Install one Debian package, which takes root. Raises InstallError with the line for the user."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise InstallError(f"the tests need {name}: apt-get install {package} (as root), then run make test again")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wanted = [*APT, "install", "-y", "--no-install-recommends", package]
-    with no_service_start(policy):
+    with no_service_start(policy or POLICY):
         # Package lists may be missing or old on a fresh machine: then update once and try again.
         for command in (wanted, [*APT, "update"], wanted):
             done = subprocess.run(

@@ -84,25 +84,30 @@ def _keep(headers, line):
         headers[name] = value.strip()
 
 
-async def write(wire, response, request):
+async def write(wire, response):
+    """Send a Response: its head in one piece, then its body, a file's in small ones."""
     response.complete()
     head = "HTTP/1.1 %d \r\n" % response.status_code
     for name, value in response.headers.items():
         head += "%s: %s\r\n" % (name, value)
-    await wire.send((head + _SECURITY + "\r\n").encode())
     body = response.body
-    if not hasattr(body, "readinto"):
-        if body and not response.is_head:
-            await wire.send(body)
-        return
-    view = memoryview(bytearray(_CHUNK))
+    is_file = hasattr(body, "readinto")
     try:
-        count = 0 if response.is_head else body.readinto(view)
+        await wire.send((head + _SECURITY + "\r\n").encode())
+        if response.is_head:
+            return
+        if not is_file:
+            if body:
+                await wire.send(body)
+            return
+        view = memoryview(bytearray(_CHUNK))
+        count = body.readinto(view)
         while count:
             await wire.send(view[:count])
             count = body.readinto(view)
     finally:
-        body.close()
+        if is_file:
+            body.close()
 
 
 async def drain(wire, left):

@@ -46,7 +46,7 @@ async def serve(server, wire):
         response = microdot.Response(_told("format", bad.args[1]), bad.args[0])
     else:
         response = await app.dispatch_request(request)
-    await asyncio.wait_for_ms(message.write(wire, response, request), server.ANSWER_MS)
+    await asyncio.wait_for_ms(message.write(wire, response), server.ANSWER_MS)
     await asyncio.wait_for_ms(message.drain(wire, request.content_length if request else _MAX_BODY), server.ANSWER_MS)
 
 

@@ -1,6 +1,6 @@
 """Runs inside MicroPython: the HTTPS interface with operations and passwords of its own, beside a CPython client.
 
-The first line of stdin is the job (JSON) {certificate, key, port, limits, room}; each line after it is a command
+The first line of stdin is the job (JSON) {certificate, key, port, limits, room, page}; each line after it is a command
 [name, ...]. What happens is printed as one line of JSON [event, ...]. /state is a LittleFS in RAM.
 """
 
@@ -57,7 +57,8 @@ vfs.mount(vfs.VfsLfs2(ram), "/state")
 os.mkdir("slot")
 os.mkdir("slot/access")
 with open("slot/access/page.html", "w") as file:
-    file.write("<p>page</p>" * 500)
+    for _ in range(job["page"] // 12):
+        file.write("<p>page</p>\n")
 if job["room"] is not None:
     sys.modules["os"] = Os()
 
@@ -143,6 +144,10 @@ def tell(*event):
     print(json.dumps(event))
 
 
+def no_room(size):
+    raise MemoryError
+
+
 async def obey(name, *arguments):
     if name == "heap":
         gc.collect()
@@ -169,6 +174,31 @@ async def obey(name, *arguments):
             tell(name, "passed")
         except Refused as error:
             tell(name, error.reason)
+    elif name == "checked":
+        seen = []
+        check, http.refuses_plaintext = http.refuses_plaintext, seen.append
+        http.tls_context(Boot.store)
+        http.refuses_plaintext = check
+        tell(name, len(seen))
+    elif name == "credentials":
+
+        class Store:
+            required = staticmethod(lambda key: b"none")
+
+        try:
+            http.tls_context(Store)
+        except Refused as error:
+            tell(name, error.reason)
+    elif name == "close":
+        serving.cancel()
+        await asyncio.sleep_ms(10)
+        tell(name, serving.done())
+    elif name == "room":
+        if not arguments[0]:
+            http.spare = no_room
+        else:
+            http.spare = lambda size: None
+        tell(name, arguments[0])
     elif name == "file":
         with open("/state/" + os.listdir("/state")[0], "rb") as file:
             tell(name, hexlify(file.read()).decode())
@@ -177,7 +207,7 @@ async def obey(name, *arguments):
 
 
 async def main():
-    global server, the_auth, the_operations
+    global server, serving, the_auth, the_operations
     the_auth, the_operations = Auth(), Operations()
     server = http.Server(Boot, the_operations, the_auth, Application)
     for name, value in job["limits"].items():
@@ -187,7 +217,7 @@ async def main():
     serving = asyncio.create_task(server.run(server.listen(address)))
     tell("listening")
     commands = asyncio.StreamReader(sys.stdin)
-    while not serving.done():
+    while True:
         line = await commands.readline()
         if not line:
             break

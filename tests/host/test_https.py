@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import random
 import re
 import socket
@@ -47,7 +48,7 @@ def pki(tmp_path_factory):
 class Door:
     """The device's script, and a client for it."""
 
-    def __init__(self, pki, folder, limits=QUICK, room=None):
+    def __init__(self, pki, folder, limits=QUICK, room=None, page=5000):
         with socket.socket() as reserved:
             reserved.bind(("127.0.0.1", 0))
             self.port = reserved.getsockname()[1]
@@ -59,6 +60,7 @@ class Door:
             "limits": limits,
             "room": room,
             "port": self.port,
+            "page": page,
         }
         flags = ("-X", "heapsize=8M")
         self.script = device.Session("https.py", job, before=pki.path, cwd=folder, flags=flags)
@@ -108,6 +110,11 @@ class Door:
 
     def seen(self):
         return self.script.ask("seen")
+
+    def files(self):
+        """What the device's process has open."""
+        folder = Path(f"/proc/{self.script.process.pid}/fd")
+        return [os.readlink(path) for path in folder.iterdir()]
 
     def settled(self):
         """What the device saw once no connection is open."""
@@ -161,7 +168,7 @@ def door(pki, tmp_path):
 
 def test_page_and_its_headers(door):
     status, headers, body = door.ask("GET", "/")
-    assert (status, body) == (200, b"<p>page</p>" * 500)
+    assert (status, body) == (200, b"<p>page</p>\n" * 416)
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy and "*" not in policy
     for part in ("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "connect-src 'self'"):
@@ -273,6 +280,16 @@ def test_calls_without_the_sessions_token_do_nothing(door, token):
     assert door.call("state")[0] == 200
 
 
+def test_every_byte_of_a_token_counts(door):
+    door.login()
+    good = door.csrf
+    for at in (0, 15, 31):
+        door.csrf = good[:at] + ("0" if good[at] != "0" else "1") + good[at + 1 :]
+        assert reason(door.call("state")) == (401, "session")
+    door.csrf = good
+    assert door.call("state")[0] == 200
+
+
 def test_form_of_another_page_is_no_json(door):
     door.login()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
@@ -350,6 +367,12 @@ def test_upload_while_an_update_is_under_way(door):
         assert reason(door.ask("PUT", "/api/upload", b"x" * 100, X_Envelope="50")) == (409, "busy")
     door.script.tell("state", "refused")
     assert door.ask("PUT", "/api/upload", b"x" * 100, X_Envelope="50")[0] == 200
+
+
+def test_early_answer_reaches_a_client_that_still_sends(door):
+    for size in (1000, 200000):
+        assert reason(door.ask("PUT", "/api/upload", b"x" * size, X_Envelope="50")) == (401, "session")
+    assert door.settled()["state"] == []
 
 
 # What is no request.
@@ -449,6 +472,51 @@ def test_many_connections_wait_for_their_turn(door):
 
 def test_no_plaintext_check_of_a_context_that_lets_it_through(door):
     assert door.script.ask("plaintext") == "tls"
+
+
+def test_plaintext_is_tried_at_every_start(door):
+    assert door.script.ask("checked") == 1
+
+
+def test_credentials_that_are_none_are_refused(door):
+    assert door.script.ask("credentials") == "state"
+
+
+# What does not last.
+
+
+def test_answer_that_nobody_takes_is_given_up(pki, tmp_path):
+    with Door(pki, tmp_path / "device", {**QUICK, "ANSWER_MS": 600, "STALL_MS": 60000}, page=4 << 20) as door:
+        with door.connect() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with pki.context.wrap_socket(raw, server_hostname=HOST) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert sock.recv(100)
+                door.settled()
+        assert not [name for name in door.files() if "page.html" in name]
+
+
+def test_nobody_stays_inside_when_the_door_closes(door):
+    with door.secure() as inside:
+        inside.sendall(b"GET / HTTP/1.1\r\n")
+        while door.seen()["open"] != 1:
+            pass
+        started = time.monotonic()
+        assert door.script.ask("close")
+        assert everything(inside) == b"" and time.monotonic() - started < QUICK["HEAD_MS"] / 2000
+    with pytest.raises(ConnectionRefusedError):
+        door.connect()
+
+
+def test_no_room_is_no_fault(door):
+    assert door.script.ask("room", False) is False
+    with pytest.raises(ConnectionError), door.secure() as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        raise ConnectionError(one(sock))
+    assert door.seen()["loaded"] == []
+    assert door.script.ask("room", True) is True
+    assert door.ask("GET", "/")[0] == 200
+    assert not [event for event in door.script.seen if event[0] == "text"], "nothing of it is printed"
 
 
 # Nonsense in bulk.

@@ -146,8 +146,9 @@ def copy_tree(root: Path, target: Path) -> None:
         if (root / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, target / name)
-    if (root / "build" / "umqtt").is_dir():
-        shutil.copytree(root / "build" / "umqtt", target / "build" / "umqtt")
+    for name in ("umqtt", "microdot"):
+        if (root / "build" / name).is_dir():
+            shutil.copytree(root / "build" / name, target / "build" / name)
 
 
 def environment(root: Path, tree: Path) -> dict[str, str]:

@@ -70,8 +70,8 @@ def spare(size):
     kept = []
     for _ in range(0, size, _PIECE):
         kept.append(bytearray(_PIECE))
-    kept.clear()
-    gc.collect()  # or the next big piece is looked for behind these
+    kept.clear()  # a pointer to the list may be left on the stack, where the collector would take it for one in use
+    gc.collect()
 
 
 def busily(function, *arguments):

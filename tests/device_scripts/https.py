@@ -140,6 +140,9 @@ class Boot:
             return unhexlify(job["certificate" if name == "tls_cert" else "key"])
 
 
+most = 0  # connections at once
+
+
 def tell(*event):
     print(json.dumps(event))
 
@@ -148,13 +151,20 @@ def no_room(size):
     raise MemoryError
 
 
+async def watch():
+    global most
+    while True:
+        most = max(most, len(server.tasks))
+        await asyncio.sleep_ms(5)
+
+
 async def obey(name, *arguments):
     if name == "heap":
         gc.collect()
         tell(name, gc.mem_alloc())
     elif name == "seen":
         tell(name, {
-            "calls": the_operations.calls, "evaluated": the_auth.evaluated, "open": len(server.tasks),
+            "calls": the_operations.calls, "evaluated": the_auth.evaluated, "open": len(server.tasks), "most": most,
             "loaded": [module for module in sys.modules if module in ("microdot", "access.web", "access.message")],
             "sessions": len(server.sessions), "state": os.listdir("/state"), "offers": Application.offers.taken,
             "alive": len(the_auth.open),
@@ -214,6 +224,7 @@ async def main():
         setattr(server, name, value)
     server.context = http.tls_context(Boot.store)
     address = socket.getaddrinfo("127.0.0.1", job["port"])[0][-1]
+    watching = asyncio.create_task(watch())
     serving = asyncio.create_task(server.run(server.listen(address)))
     tell("listening")
     commands = asyncio.StreamReader(sys.stdin)
@@ -222,6 +233,7 @@ async def main():
         if not line:
             break
         await obey(*json.loads(line))
+    watching.cancel()
     tell("end", serving.done())
 
 

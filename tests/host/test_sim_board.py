@@ -659,6 +659,43 @@ def test_the_station_says_where_it_stands(bench):
     ]
 
 
+LISTENS = """
+    import socket
+    for number in range(2):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("0.0.0.0", 443))
+        sock.listen(1)
+        print("ready")
+        taken, address = sock.accept()
+        print("from", address[0])
+        taken.close()
+        sock.close()
+"""
+
+
+def test_port_443_is_a_port_of_the_loopback_for_each_board(bench):
+    boards = [bench(LISTENS, name=f"flash{number}.bin") for number in range(2)]
+    assert boards[0].https_port != boards[1].https_port
+    for number in range(2):
+        for board in boards:
+            board.wait(lambda board, count=number + 1: board.lines.count("ready") == count, WAIT)
+            with socket.create_connection(("127.0.0.1", board.https_port), WAIT):
+                wanted = ["ready", "from 127.0.0.1"] * (number + 1)
+                board.wait(lambda board, wanted=wanted: list(board.lines)[: len(wanted)] == wanted, WAIT)
+
+
+def test_port_that_somebody_has(bench):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(GatehouseError, match="choose another one"):
+            bench("", https_port=taken.getsockname()[1], power=False)
+    board = bench("", name="other.bin", power=False)
+    with socket.socket() as late, pytest.raises(OSError):
+        late.bind(("127.0.0.1", board.https_port))  # nobody else gets it by chance
+
+
 def test_without_a_link_sockets_fail_as_on_the_chip(bench, server):
     port, connections = server
     board = bench(f"""
@@ -1079,8 +1116,10 @@ def test_what_happens_is_told_and_logged(tmp_path):
         board.wait(at_prompt, WAIT)
         assert told == board.events
     assert told[-1] == ("power-off", "")
+    port = board.https_port
     assert (tmp_path / "log").read_text().splitlines() == [
-        "[board] power-on", "[board] boot 1", "up", "[board] repl", "[board] power-off",
+        "[board] power-on", f"[board] https 127.0.0.1:{port}", "[board] boot 1", "up", "[board] repl",
+        "[board] power-off",
     ]  # fmt: skip
 
 

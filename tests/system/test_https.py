@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -24,7 +26,8 @@ from servers import browser
 from .conftest import ROOT, Device
 from .test_update import release
 
-HEAP = "128wK"
+HEAP = "112wK"  # what the design gives a device with HTTPS
+ROOMY = "128wK"  # a browser asks while the device is busy: no answer is to be a 503 there
 NEW = "a better one than that"
 needs_browser = pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")
 
@@ -50,6 +53,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
 
 
 LOOPBACK = "0100007F"
+OPEN = 'interfaces=["https", "mqtt-commands"]'
 
 
 def wait_for_socket(device: Device) -> None:
@@ -61,7 +65,7 @@ def wait_for_socket(device: Device) -> None:
 
 @pytest.fixture
 def open_device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
-    made = Device(shop, tmp_path, seed, HEAP, "--set", 'interfaces=["https", "mqtt-commands"]')
+    made = Device(shop, tmp_path, seed, ROOMY, "--set", OPEN)
     yield made
     made.close()
 
@@ -110,6 +114,57 @@ def test_sockets_are_those_that_the_policy_opens(
             assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
         mark = device.witness.mark()
         assert device.witness.wait(mark, lambda claims: True, 20), "it goes on reporting"
+    finally:
+        device.close()
+
+
+class Client:
+    """A program that speaks to the device's interface, and trusts the product's authority alone."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.context = ssl.create_default_context(cafile=str(device.shop.product.root / "ca" / "ca.pem"))
+        self.headers: dict[str, str] = {}
+
+    def ask(self, method: str, path: str, body: bytes, **headers: str) -> dict[str, Any]:
+        """The answer, when it is a good one."""
+        where = (self.device.id, self.device.board.https_port)
+        connection = http.client.HTTPSConnection(*where, context=self.context, timeout=30)
+        connection._create_connection = lambda address, *rest: socket.create_connection(
+            ("127.0.0.1", address[1]), *rest
+        )
+        origin = {"Origin": f"https://{where[0]}:{where[1]}", "Content-Type": "application/json"}
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {**origin, **self.headers, **headers})
+            answer = connection.getresponse()
+            found = json.loads(answer.read())
+            assert answer.status == 200, (answer.status, found)
+            if cookie := answer.headers.get("Set-Cookie"):
+                self.headers["Cookie"] = cookie.split(";")[0]
+            if "csrf" in found:
+                self.headers["X-CSRF-Token"] = found["csrf"]
+            return dict(found)
+
+    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        return self.ask("POST", "/api/call", json.dumps({"name": name, "arguments": arguments}).encode())
+
+
+def test_update_is_uploaded_within_the_heap_of_the_design(shop: Stage, tmp_path: Path, seed: int) -> None:
+    device = Device(shop, tmp_path, seed, HEAP, "--set", OPEN)
+    try:
+        device.board.power_on()
+        device.runs("1.0.0")
+        wait_for_socket(device)
+        client = Client(device)
+        label = password(device)
+        told = client.ask("POST", "/api/login", json.dumps({"user": "owner", "password": label}).encode())
+        assert told["fresh"] is True
+        client.call("password.change", old=label, new=NEW)
+        envelope = release(shop, "1.9.0", extra=True)
+        body = envelope.read_bytes() + envelope.with_suffix(".pack").read_bytes()
+        client.ask("PUT", "/api/upload", body, **{"X-Envelope": str(envelope.stat().st_size)})
+        assert device.tells("confirmed", None, 60).claims["version"] == "1.9.0"
+        assert "MemoryError" not in device.log.read_text()
     finally:
         device.close()
 

@@ -100,6 +100,21 @@ class _Bench:
         os.close(self.memory)
 
 
+def _reserve(port: int) -> socket.socket:
+    """A port of the loopback for a device: bound and never listening, so that nobody else gets it.
+
+    The device does all the same: both have SO_REUSEADDR.
+    """
+    reserved = socket.socket()
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", port))
+    except OSError as error:
+        reserved.close()
+        raise GatehouseError(f"port {port} of 127.0.0.1: {error.strerror}; choose another one") from None
+    return reserved
+
+
 class Board:
     """One board with the flash `image`, off at first. Use it in a with block: at its end nothing is left running.
 
@@ -147,10 +162,7 @@ class Board:
         path = str(self.image.resolve()).encode()
         self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5])
         self._bench.prompt = self._at_prompt
-        # Bound and never listening: so nobody else gets the port, and the device, which sets SO_REUSEADDR too, does.
-        self._reserved = socket.socket()
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind(("127.0.0.1", https_port))
+        self._reserved = _reserve(https_port)
         self.https_port: int = self._reserved.getsockname()[1]
         self._bench.put(_HTTPS, self.https_port)
         self._descriptor = -1  # of the image, while there is power
@@ -405,6 +417,8 @@ class Board:
         self._bench.put(_STEP, 0)
         self._bench.set_clock(EPOCH)
         self._happened("power-on", running=True)
+        if self._log:  # for who reads it: a browser needs the number
+            self._log.write(b"[board] https 127.0.0.1:%d\n" % self.https_port)
         self._boot(PWRON_RESET)
 
     def _count(self) -> bool:

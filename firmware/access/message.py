@@ -13,7 +13,6 @@ from gatehouse import Refused
 
 _MAX_HEADERS = const(40)  # Chromium sends about 20
 _MAX_HEAD = const(4096)  # bytes of them all; a line has at most the 1 KB of the connection's buffer
-_MAX_PATH = const(64)
 _MAX_DIGITS = const(8)  # of a content-length
 _LINGER = const(0x40000)  # bytes that are thrown away after an early answer: about what two kernels hold
 _LINGER_MS = const(300)  # without any of them
@@ -24,7 +23,7 @@ _SECURITY = (
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; "
     "style-src 'sha256-lX6FXDupvelM926x8LIxya9Go6tXEOPRVmaZFQoi1rM='; "
-    "script-src 'sha256-uyecVTh69PsJOxFfzOu/lr6rxnrvT0fRufQFdHC4eQQ='\r\n"
+    "script-src 'sha256-4O5j1ZGgF2pgFiyypZqyKfH1TcDt46R8cvPWPT376W8='\r\n"
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n"
     "Referrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
     "Cross-Origin-Opener-Policy: same-origin\r\nConnection: close\r\n"
@@ -44,7 +43,7 @@ async def head(app, wire):
         method, target = words[:2]
         if method not in ("GET", "HEAD", "POST", "PUT"):
             raise Bad(501, "method")
-        if len(target) > _MAX_PATH or not target.startswith("/") or "?" in target or "%" in target:
+        if not target.startswith("/") or "?" in target or "%" in target:
             raise Bad(404, "path")
         headers = {}
         total = count = 0

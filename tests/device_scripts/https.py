@@ -224,6 +224,7 @@ async def main():
         setattr(server, name, value)
     server.context = http.tls_context(Boot.store)
     address = socket.getaddrinfo("127.0.0.1", job["port"])[0][-1]
+    asyncio.get_event_loop().set_exception_handler(lambda loop, context: tell("fault", repr(context["exception"])))
     watching = asyncio.create_task(watch())
     serving = asyncio.create_task(server.run(server.listen(address)))
     tell("listening")

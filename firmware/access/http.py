@@ -20,8 +20,8 @@ from gatehouse.memory import spare, unload
 PORT = const(443)
 _CONNECTIONS = const(2)  # served at once: a chip's TLS takes tens of kilobytes for each
 _BACKLOG = const(4)  # more wait in the kernel until one ends
-# Bytes that must be free: 41 KB for what serves a request (as measured with 64-bit words, half of it are pointers), 8 KB
-# for an operation and a report. Where they are not, nobody is served: loading a part of it would take the others' room.
+# Bytes that must be free: 41 KB for what serves a request (measured with 64-bit words; a chip needs less), 8 KB for an
+# operation and a report. Where they are not, nobody is served: loading a part of it would take the others' room.
 _SPARE = const(50176)
 _POLL_MS = const(50)  # between looks for a new connection, as between the link's for a message
 

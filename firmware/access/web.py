@@ -240,4 +240,4 @@ def _plain(value):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return hexlify(value).decode() if isinstance(value, (bytes, bytearray, memoryview)) else value
+    return hexlify(value).decode() if isinstance(value, bytes) else value

@@ -32,13 +32,13 @@ class Pki:
         ca.create(folder, "test")
         self.issued = ca.Authority(folder).issue(HOST, (HOST,), server=True, client=True)
         self.context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        self.path = []  # what the script imports from
 
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
     """The certificates, and beside them what the script imports: compiled, because it loads it for each connection."""
     made = Pki(tmp_path_factory.mktemp("pki"))
-    made.path = []
     for name in ("firmware", "build/microdot", "lib"):
         made.path.append(str(tmp_path_factory.mktemp("mpy")))
         interpreter.compile_folder(ROOT / name, Path(made.path[-1]))
@@ -447,11 +447,11 @@ def test_slow_clients_are_given_up_and_hold_nobody_up(pki, tmp_path):
             assert door.script.ask("heap")  # the event loop turns meanwhile
             assert everything(silent) == b"" and everything(waiting) == b""
         assert door.ask("GET", "/")[0] == 200
-        with door.secure() as trickling:  # bytes come, but the head does not end in its time
-            with pytest.raises(OSError):
-                for _ in range(100):
-                    trickling.sendall(b"x")
-                    time.sleep(0.05)
+        # Bytes come, but the head does not end in its time.
+        with door.secure() as trickling, pytest.raises(OSError):
+            for _ in range(100):
+                trickling.sendall(b"x")
+                time.sleep(0.05)
         assert time.monotonic() - started < 15
         assert door.ask("GET", "/")[0] == 200
 
@@ -484,13 +484,11 @@ def test_credentials_that_are_none_are_refused(door):
 
 
 def test_answer_that_nobody_takes_is_given_up(pki, tmp_path):
-    with Door(pki, tmp_path / "device", {**QUICK, "ANSWER_MS": 600, "STALL_MS": 60000}, page=4 << 20) as door:
-        with door.connect() as raw:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            with pki.context.wrap_socket(raw, server_hostname=HOST) as sock:
-                sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert sock.recv(100)
-                door.settled()
+    with Door(pki, tmp_path / "device", {**QUICK, "ANSWER_MS": 600, "STALL_MS": 60000}, page=16 << 20) as door:
+        with door.secure() as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(100)
+            door.settled()
         assert not [name for name in door.files() if "page.html" in name]
 
 

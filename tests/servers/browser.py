@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its DevTools protocol: what a person would do to a page, by mouse, keyboard and files."""
+"""Headless Chromium, driven over its DevTools protocol: what a person does to a page, with keyboard and files."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Browser:
         path = Path(self._profile.name) / "DevToolsActivePort"
         end = time.monotonic() + _START_S
         while time.monotonic() < end and self._process.poll() is None:
-            with contextlib.suppress(OSError, ValueError):
-                port, where = path.read_text().split("\n")[:2]
-                return f"ws://127.0.0.1:{int(port)}{where}"
+            lines = path.read_text().split("\n") if path.exists() else []
+            if len(lines) > 1:
+                return f"ws://127.0.0.1:{int(lines[0])}{lines[1]}"
             time.sleep(0.05)
         raise AssertionError(f"chromium does not start (exit code {self._process.poll()})")
 

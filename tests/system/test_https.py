@@ -128,12 +128,11 @@ class Client:
 
     def ask(self, method: str, path: str, body: bytes, **headers: str) -> dict[str, Any]:
         """The answer, when it is a good one."""
-        where = (self.device.id, self.device.board.https_port)
-        connection = http.client.HTTPSConnection(*where, context=self.context, timeout=30)
-        connection._create_connection = lambda address, *rest: socket.create_connection(
-            ("127.0.0.1", address[1]), *rest
-        )
-        origin = {"Origin": f"https://{where[0]}:{where[1]}", "Content-Type": "application/json"}
+        port = self.device.board.https_port
+        raw = socket.create_connection(("127.0.0.1", port), 30)
+        connection = http.client.HTTPConnection(self.device.id, port)
+        connection.sock = self.context.wrap_socket(raw, server_hostname=self.device.id)
+        origin = {"Origin": f"https://{self.device.id}:{port}", "Content-Type": "application/json"}
         with contextlib.closing(connection):
             connection.request(method, path, body, {**origin, **self.headers, **headers})
             answer = connection.getresponse()
@@ -165,6 +164,22 @@ def test_update_is_uploaded_within_the_heap_of_the_design(shop: Stage, tmp_path:
         client.ask("PUT", "/api/upload", body, **{"X-Envelope": str(envelope.stat().st_size)})
         assert device.tells("confirmed", None, 60).claims["version"] == "1.9.0"
         assert "MemoryError" not in device.log.read_text()
+    finally:
+        device.close()
+
+
+def test_heap_that_does_not_hold_it_goes_on_reporting(shop: Stage, tmp_path: Path, seed: int) -> None:
+    device = Device(shop, tmp_path, seed, "100wK", "--set", OPEN)
+    try:
+        device.board.power_on()
+        device.runs("1.0.0")
+        wait_for_socket(device)
+        client = Client(device)
+        for _ in range(10):
+            with pytest.raises((OSError, http.client.HTTPException)):
+                client.ask("GET", "/api/session", b"")
+        report = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+        assert report and report.counter[0] == 1, "it neither hangs nor was reset"
     finally:
         device.close()
 

@@ -43,6 +43,7 @@ class Server:
         self.auth = auth
         self.application = application
         self.sessions = []
+        self.receiving = False  # an upload
         self.context = None
         self.tasks = []  # one for each connection
 
@@ -111,7 +112,7 @@ class Server:
 
 
 def _forget():
-    passing.forget("web", "message", "act_upload")
+    passing.forget("web", "message", "upload")
     sys.modules.pop("microdot", None)
     unload("connection")
 
@@ -159,10 +160,10 @@ class _Plain(io.IOBase):
 
 async def run(boot, operations, auth, application):
     """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
-    from access import act_upload, web
+    from access import upload, web
 
-    act_upload.clean()  # what a power cut left
-    del act_upload, web  # that one was here for its names alone: see gatehouse.memory.settle()
+    upload.clean()  # what a power cut left
+    del upload, web  # that one was here for its names alone: see gatehouse.memory.settle()
     _forget()
     server = Server(boot, operations, auth, application)
     try:

@@ -131,16 +131,22 @@ async def _call(server, wire, request):
 
 async def _upload(server, wire, request):
     async def take():
-        from access import act_upload
+        from access import upload
 
         entry = _may_change(server, request)
         size = request.headers.get("x-envelope", "")
         if not size.isdigit() or len(size) > 5 or not 0 < int(size) <= request.content_length:
             raise Refused("argument", "x-envelope is the size of the envelope within the body")
+        if server.receiving:
+            raise Refused("busy", "another upload is under way")
         pack = request.content_length - int(size)
         call = server.operations.call
-        await call(entry[2], "update.receive", {"envelope": int(size), "pack": pack})
-        await act_upload.receive(wire, int(size), pack)
+        server.receiving = True
+        try:
+            await call(entry[2], "update.receive", {"envelope": int(size), "pack": pack})
+            await upload.receive(wire, int(size), pack)
+        finally:
+            server.receiving = False
         request.content_length = 0  # nothing is left to be thrown away
         return _plain(await call(entry[2], "update.offer", {}))
 

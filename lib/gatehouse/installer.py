@@ -20,8 +20,7 @@ _REFILL_MS = const(5000)  # and how long it takes until one more is: a check tak
 
 # What may be different at the next try of the same offer; every other refusal of a digest is remembered.
 _PASSING = ("network", "timeout", "http", "tls", "full", "busy", "expired", "state", "clock", "memory", "disabled")
-# While files come: a pack that is damaged or not all there yet says nothing of the offer.
-_OF_THE_SOURCE = ("digest", "size")
+_OF_THE_SOURCE = ("digest", "size")  # while files come: a damaged or incomplete pack says nothing of the offer
 _MAX_HELD = const(4)  # offers that the policy holds back, remembered by their digests
 
 
@@ -56,14 +55,8 @@ class Installer:
         self.link = None
         self.refused = None
         self.state = {
-            "state": "idle",
-            "reason": None,
-            "detail": "",
-            "digest": b"",
-            "sequence": 0,
-            "done": 0,
-            "total": 0,
-        }
+            "state": "idle", "reason": None, "detail": "", "digest": b"", "sequence": 0, "done": 0, "total": 0,
+        }  # fmt: skip
         if boot.record.outcome:
             state, reason, digest, sequence = boot.record.outcome
             if boot.mode == "trial":
@@ -138,8 +131,7 @@ class Installer:
                 return True
             self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
         except OSError as error:
-            reason = "full" if error.errno == 28 else "state"
-            self._refuse(reason, "flash: %s" % error, digest, self._sequence, whole)
+            self._refuse("full" if error.errno == 28 else "state", "flash: %s" % error, digest, self._sequence, whole)
         finally:
             self._busy = False
             if self._local and whole not in self._held:

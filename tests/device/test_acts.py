@@ -26,7 +26,7 @@ async def refused(reason, operations, who, name, arguments):
 async def test_help_names_what_the_role_may_do_here():
     _clock, operations = device()
     found = (await operations.call(session(operations, "viewer"), "help", {}))["operations"]
-    assert sorted(found) == ["help", "interfaces", "logout", "password.change", "sensor", "state"]
+    assert sorted(found) == ["help", "interfaces", "logout", "password.change", "sensor", "state", "update.status"]
     assert found["password.change"] == "old:secret:1:64 new:secret:8:64"
     assert "logout" not in (await operations.call(session(operations, "viewer", "mqtt"), "help", {}))["operations"]
 

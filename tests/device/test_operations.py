@@ -29,6 +29,9 @@ DECLARED = {
     "update.install": ("ow", "chm"),
     "update.postpone": ("ow", "chm"),
     "update.rollback": ("ow", "chm"),
+    "update.status": ("vows", "chm"),
+    "update.receive": ("ow", "h"),
+    "update.offer": ("ow", "h"),
     "config.show": ("ow", "chm"),
     "config.set": ("w", "chm"),
     "config.restore": ("w", "chm"),
@@ -48,6 +51,7 @@ GOOD = {
     "user.unlock": {"user": "owner"},
     "update.postpone": {"hours": 5},
     "update.rollback": {"sequence": 7},
+    "update.receive": {"envelope": 500, "pack": 0},
     "config.set": {"field": "lockout", "values": [3, 2, 900, 1]},
     "config.restore": {"to": "last"},
     "wifi.set": {"ssid": "a network", "password": "its password"},
@@ -179,8 +183,9 @@ async def test_a_session_that_has_expired_does_nothing_more():
 async def test_before_the_label_password_is_changed_only_its_change():
     _clock, operations = device()
     done = without_acts()
-    who = session(operations, "owner", fresh=True)
+    here, elsewhere = (session(operations, "owner", name, fresh=True) for name in ("console", "https"))
     for name in DECLARED:
+        who = here if "c" in DECLARED[name][1] else elsewhere
         reason = await outcome(operations, who, name, GOOD.get(name, {}))
         if name in ("help", "logout", "password.change"):
             assert reason is None, name
@@ -241,6 +246,10 @@ CASES = (
     ("update.postpone", {"hours": "5"}, {"hours": 5}),
     ("update.rollback", {"sequence": 0}, {"sequence": 1}),
     ("update.rollback", {"sequence": 4294967296}, {"sequence": 4294967295}),
+    ("update.receive", {"envelope": 0, "pack": 0}, {"envelope": 1, "pack": 0}),
+    ("update.receive", {"envelope": 8193, "pack": 0}, {"envelope": 8192, "pack": 0}),
+    ("update.receive", {"envelope": 1, "pack": -1}, {"envelope": 1, "pack": 0}),
+    ("update.receive", {"envelope": 1, "pack": 4194305}, {"envelope": 1, "pack": 4194304}),
     ("config.set", {"field": "interfaces", "values": [1, 2, 3]}, {"field": "session", "values": [1, 2, 3]}),
     ("config.set", {"field": "lockout", "values": [1, 2]}, {"field": "lockout", "values": [1, 2, 3]}),
     ("config.set", {"field": "lockout", "values": [1] * 5}, {"field": "lockout", "values": [1] * 4}),
@@ -274,7 +283,8 @@ async def test_limits_of_every_argument_with_their_twins():
     _clock, operations = device()
     done = without_acts()
     for name, bad, good in CASES:
-        who = session(operations, "service" if name == "repl" else "owner")
+        where = "https" if name == "update.receive" else "console"
+        who = session(operations, "service" if name == "repl" else "owner", where)
         del done[:]
         assert await outcome(operations, who, name, bad) == "argument" and not done, (name, bad)
         assert await outcome(operations, who, name, good) is None and done == [name], (name, good)

@@ -121,6 +121,7 @@ class Operations:
 class Application:
     class installer:
         state = dict.fromkeys(("state",), "idle")
+        knows = staticmethod(lambda data: data == b"known")
 
     class offers:
         taken = []  # noqa: RUF012 of the one object

@@ -352,6 +352,27 @@ def test_upload_that_ends_early_leaves_nothing(door):
     assert seen["state"] == [] and seen["offers"] == [(b"x" * 50).hex()]
 
 
+def test_second_upload_waits_for_the_first(door):
+    door.login()
+    lines = f"Host: {HOST}\r\nOrigin: {ORIGIN}\r\nCookie: {door.cookie}\r\nX-CSRF-Token: {door.csrf}\r\n"
+    head = f"PUT /api/upload HTTP/1.1\r\n{lines}X-Envelope: 50\r\nContent-Length: 100\r\n\r\n"
+    with door.secure() as first:
+        first.sendall(head.encode() + b"y" * 60)
+        while "upload.part" not in door.seen()["state"]:
+            pass
+        assert reason(door.ask("PUT", "/api/upload", b"x" * 100, X_Envelope="50")) == (409, "busy")
+        first.sendall(b"y" * 40)
+        assert answer(one(first))[0] == 200
+    assert door.seen()["offers"] == [(b"y" * 50).hex()]
+
+
+def test_upload_of_what_was_refused_already_takes_no_room(door):
+    door.login()
+    assert reason(door.ask("PUT", "/api/upload", b"known" + b"x" * 100, X_Envelope="5")) == (422, "state")
+    assert door.settled()["state"] == [] and door.seen()["offers"] == []
+    assert door.ask("PUT", "/api/upload", b"other" + b"x" * 100, X_Envelope="5")[0] == 200
+
+
 def test_upload_beyond_the_flash(pki, tmp_path):
     with Door(pki, tmp_path / "device", room=100 * 4096) as door:
         door.login()

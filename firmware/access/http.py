@@ -6,7 +6,6 @@ nobody makes a Server, and nothing listens. docs/http.md.
 
 import asyncio
 import gc
-import io
 import select
 import socket
 import sys
@@ -117,60 +116,21 @@ def _forget():
     unload("connection")
 
 
-def tls_context(store):
-    """The server's SSLContext: the device's own certificate. Refused("state") without, "tls" where plaintext passes."""
-    import tls
-
-    context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(store.required("tls_cert"), store.required("tls_key"))
-    except (ValueError, OSError) as error:
-        raise Refused("state", "TLS credentials: %s" % error)
-    refuses_plaintext(context)
-    return context
-
-
-def refuses_plaintext(context):
-    """Refused("tls") unless what the context wraps takes plaintext for an error, and not for a request."""
-    try:
-        read = context.wrap_socket(_Plain(), server_side=True, do_handshake_on_connect=False).read(1)
-    except (OSError, ValueError):
-        return
-    raise Refused("tls", "plaintext passes: %s" % read)
-
-
-class _Plain(io.IOBase):
-    """A connection whose peer speaks plain HTTP."""
-
-    def __init__(self):
-        self._left = b"GET / HTTP/1.1\r\nHost: device\r\n\r\n"
-
-    def readinto(self, view):
-        count = min(len(view), len(self._left))
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    def write(self, view):
-        return len(view)
-
-    def ioctl(self, request, argument):
-        return 0
-
-
 async def run(boot, operations, auth, application):
     """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
-    from access import upload, web
+    from access import certificate, upload, web
 
     upload.clean()  # what a power cut left
-    del upload, web  # that one was here for its names alone: see gatehouse.memory.settle()
-    _forget()
     server = Server(boot, operations, auth, application)
     try:
-        server.context = tls_context(boot.store)
+        server.context = certificate.tls_context(boot.store)
         sock = server.listen()
     except (Refused, OSError) as error:
         # The registry reports that it is wanted and not active, and tries again.
         print("https:", error)
         return
+    finally:
+        del certificate, upload, web  # the last was here for its names alone: see gatehouse.memory.settle()
+        passing.forget("certificate")
+        _forget()
     await server.run(sock)

@@ -17,7 +17,7 @@ sys.path[:] = job["path"]
 
 import vfs  # noqa: E402 the path comes with the job
 
-from access import http  # noqa: E402
+from access import certificate, http  # noqa: E402
 from gatehouse import Refused  # noqa: E402
 
 PASSWORD = "correct horse"
@@ -181,15 +181,15 @@ async def obey(name, *arguments):
             read = staticmethod(lambda count: b"G")
 
         try:
-            http.refuses_plaintext(Open)
+            certificate.refuses_plaintext(Open)
             tell(name, "passed")
         except Refused as error:
             tell(name, error.reason)
     elif name == "checked":
         seen = []
-        check, http.refuses_plaintext = http.refuses_plaintext, seen.append
-        http.tls_context(Boot.store)
-        http.refuses_plaintext = check
+        check, certificate.refuses_plaintext = certificate.refuses_plaintext, seen.append
+        certificate.tls_context(Boot.store)
+        certificate.refuses_plaintext = check
         tell(name, len(seen))
     elif name == "credentials":
 
@@ -197,7 +197,7 @@ async def obey(name, *arguments):
             required = staticmethod(lambda key: b"none")
 
         try:
-            http.tls_context(Store)
+            certificate.tls_context(Store)
         except Refused as error:
             tell(name, error.reason)
     elif name == "close":
@@ -223,7 +223,7 @@ async def main():
     server = http.Server(Boot, the_operations, the_auth, Application)
     for name, value in job["limits"].items():
         setattr(server, name, value)
-    server.context = http.tls_context(Boot.store)
+    server.context = certificate.tls_context(Boot.store)
     address = socket.getaddrinfo("127.0.0.1", job["port"])[0][-1]
     asyncio.get_event_loop().set_exception_handler(lambda loop, context: tell("fault", repr(context["exception"])))
     watching = asyncio.create_task(watch())

@@ -75,7 +75,7 @@ class Server:
                 await asyncio.sleep_ms(_POLL_MS)
                 self.tasks = [task for task in self.tasks if not task.done()]
         finally:  # the policy closed the door: nobody stays inside
-            sock.close()
+            sock.close()  # nor comes in
             for task in self.tasks:
                 task.cancel()
 

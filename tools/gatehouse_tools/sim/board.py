@@ -122,8 +122,8 @@ class Board:
     on_event: called with each Event, in the board's own thread; umqtt_dir: the folder that has umqtt/simple.py;
     unique_id: machine.unique_id() as 6 bytes, by default from the image's path; terminal: give its UART input, and a
     terminal for it to open from outside; production: its build has no REPL, hears no Ctrl-C, and resets where another
-    would be at its prompt; https_port: of the host's loopback, which stands for the device's port 443, by default a free
-    one that stays the same for this object.
+    would be at its prompt; https_port: of the host's loopback, which stands for the device's port 443, by default a
+    free one that stays the same for this object.
     """
 
     def __init__(

@@ -156,7 +156,7 @@ def test_board_is_the_build_that_its_settings_name(tmp_path, monkeypatch, produc
     place = types.SimpleNamespace(root=tmp_path, devices=tmp_path / "devices")
     (place.devices / "gh-1").mkdir(parents=True)
     with contextlib.ExitStack() as stack:
-        sim_command._Console(stack, cast(product.Product, place), {"id": "gh-1", "board": "unix"}, "96wK")
+        sim_command._Console(stack, cast(product.Product, place), {"id": "gh-1", "board": "unix"}, "128wK")
     assert (made[0]["production"], made[0]["terminal"]) == (production, True)
 
 

@@ -1155,7 +1155,7 @@ def test_waiting_ends_in_time(bench):
 
 def test_the_heap_is_a_setting(bench):
     script = "import gc\ngc.collect()\nprint(gc.mem_free() + gc.mem_alloc())"
-    assert finished(bench(script)) == ["194304"]
+    assert finished(bench(script)) == ["259072"]
     assert finished(bench(script, name="other.bin", heap="80wK")) == ["161920"]
 
 

@@ -24,7 +24,7 @@ class Device:
     """One provisioned device, its board and its reports as a verifier sees them."""
 
     def __init__(
-        self, shop: Stage, folder: Path, seed: int, heap: str = "96wK", *options: str, terminal: bool = False
+        self, shop: Stage, folder: Path, seed: int, heap: str = "128wK", *options: str, terminal: bool = False
     ) -> None:
         self.shop = shop
         self.id = f"gh-test-{next(_numbers)}"

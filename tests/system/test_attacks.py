@@ -205,7 +205,7 @@ def victim(shop: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
 
     It has a heap that never runs short: what is looked for here is the reason of the attack, not `memory`.
     """
-    made = Device(shop, tmp_path_factory.mktemp("victim"), 1, heap="112wK")
+    made = Device(shop, tmp_path_factory.mktemp("victim"), 1, heap="144wK")
     made.board.power_on()
     made.runs("1.0.0")
     yield made
@@ -392,7 +392,7 @@ def test_hostile_server_is_survived_and_the_honest_one_used(
 ) -> None:
     mirror = Mirror(shop.product.dist)
     with WebServer(mirror) as server:
-        device = Device(shop, tmp_path, 2, "96wK", "--base-url", f"http://127.0.0.1:{server.port}/")
+        device = Device(shop, tmp_path, 2, "128wK", "--base-url", f"http://127.0.0.1:{server.port}/")
         try:
             mirror.mode = mode
             device.board.power_on()

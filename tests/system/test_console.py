@@ -28,7 +28,7 @@ def locked(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
 @pytest.fixture
 def serviced(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
     """One whose policy lets the service open the REPL for six seconds."""
-    made = Device(shop, tmp_path, seed, "96wK", "--set", "repl_seconds=6", terminal=True)
+    made = Device(shop, tmp_path, seed, "128wK", "--set", "repl_seconds=6", terminal=True)
     yield made
     made.close()
 

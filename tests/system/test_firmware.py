@@ -17,7 +17,7 @@ from gatehouse_tools.sim.board import BoardStopped
 from .conftest import Device
 from .test_update import release
 
-HEAP = "112wK"  # -X heapsize= of these boards: what they install is the matter here, not how little it takes
+HEAP = "128wK"  # -X heapsize= of these boards: what they install is the matter here, not how little it takes
 SIZE = 1 << 20  # bytes of an image, as those of MicroPython are
 SECTOR = 4096
 

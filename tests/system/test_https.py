@@ -26,8 +26,8 @@ from servers import browser
 from .conftest import ROOT, Device
 from .test_update import release
 
-HEAP = "116wK"  # docs/http.md
-ROOMY = "128wK"  # a browser asks while the device is busy: no answer is to be a 503 there
+HEAP = "128wK"  # docs/http.md
+ROOMY = "160wK"  # a browser asks while the device is busy: no answer is to be a 503 there
 NEW = "a better one than that"
 needs_browser = pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")
 

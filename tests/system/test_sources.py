@@ -19,7 +19,7 @@ from .test_update import release
 
 
 @contextlib.contextmanager
-def provisioned(shop: Stage, folder: Path, seed: int, *options: str, heap: str = "96wK") -> Iterator[Device]:
+def provisioned(shop: Stage, folder: Path, seed: int, *options: str, heap: str = "128wK") -> Iterator[Device]:
     device = Device(shop, folder, seed, heap, *options)
     try:
         yield device

@@ -14,7 +14,7 @@ from gatehouse_tools.demo.stage import Stage
 from .conftest import Device
 from .test_update import publish_raw
 
-HEAP = "112wK"
+HEAP = "128wK"
 
 
 @pytest.fixture(scope="module")

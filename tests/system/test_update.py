@@ -35,7 +35,7 @@ def test_update_is_confirmed_and_the_floor_moves(shop: Stage, device: Device) ->
 
 
 def test_update_in_a_small_heap(shop: Stage, tmp_path: Path, seed: int) -> None:
-    device = Device(shop, tmp_path, seed, "92wK")
+    device = Device(shop, tmp_path, seed, "104wK")
     try:
         device.board.power_on()
         device.runs("1.0.0")

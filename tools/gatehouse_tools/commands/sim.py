@@ -24,7 +24,7 @@ _EVENT = re.compile(r"\[board\] (\S+) ?(.*)")
 
 @click.command("sim")
 @click.argument("devices", metavar="[ID]...", nargs=-1)
-@click.option("--heap", default="96wK", show_default=True, metavar="SIZE", help="The device's heap (-X heapsize=).")
+@click.option("--heap", default="128wK", show_default=True, metavar="SIZE", help="The device's heap (-X heapsize=).")
 @click.option("--no-house", is_flag=True, help="Do not start broker and pack server: they run elsewhere.")
 @click.option("--broker", type=click.Choice(KINDS), default="auto", show_default=True, help="The house's broker.")
 @click.option(

@@ -87,7 +87,7 @@ class Stage:
         )
         folder = root / "devices" / DEVICE
         self.board = self._stack.enter_context(
-            Board(folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", "96wK"), log=self.folder / "uart.log")
+            Board(folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", "128wK"), log=self.folder / "uart.log")
         )
         verifier = reports.Verifier(reports.known_devices(root / "devices"))
         ca = root / "ca"

@@ -129,7 +129,7 @@ class Board:
     def __init__(
         self,
         image: Path,
-        heap: str = "96wK",
+        heap: str = "128wK",
         log: Path | None = None,
         seed: int = 0,
         on_event: Callable[[Event], None] | None = None,

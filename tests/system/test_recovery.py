@@ -131,7 +131,7 @@ def test_board_without_room_installs_with_the_core_alone(shop: Stage, tmp_path: 
     for version in ("4.0.0", "4.1.0"):
         shop.gatehouse("release", "--version", version, "--board", "small", "--source", str(shop.source))
     first, second = sorted(product.dist.glob("demo-4.?.0*.suit"))
-    device = Device(shop, tmp_path, 3, "104wK", "--board", "small", "--slot-release", str(first))
+    device = Device(shop, tmp_path, 3, "112wK", "--board", "small", "--slot-release", str(first))
     try:
         device.board.power_on()
         device.runs("4.0.0")

@@ -138,7 +138,7 @@ class Application:
     async def leave(self):
         """Report that a restart is due, say farewell, and restart into the trial."""
         await self.publish_state()
-        self.link.close()
+        self.link.close()  # the will is not for this
         self.boot.restart()
 
     def open_window(self, seconds):

@@ -180,15 +180,22 @@ def test_ctrl_c_does_not_tear_the_device_from_its_supervisor(bench):
     board = bench("""
         import esp32, micropython
         count = 0
-        while count < 5:
-            try:
-                while True:
-                    esp32.NVS("g").set_i32("n", 5)
-            except KeyboardInterrupt:
-                count += 1
+
+        def storm():
+            global count
+            while count < 5:
+                try:
+                    while True:
+                        esp32.NVS("g").set_i32("n", 5)
+                except KeyboardInterrupt:
+                    count += 1
+
         while True:
             try:
+                storm()
                 micropython.kbd_intr(-1)
+                for _ in range(100):  # one that was on its way comes here
+                    pass
                 break
             except KeyboardInterrupt:
                 pass

@@ -43,7 +43,8 @@ def test_without_the_signature_check_it_says_so(tmp_path: Path) -> None:
     for name in ("boot.py", "main.py"):
         shutil.copyfile(ROOT / name, tree / name)
     (tree / "build").mkdir()
-    shutil.copytree(ROOT / "build" / "umqtt", tree / "build" / "umqtt")
+    for name in ("umqtt", "microdot"):
+        shutil.copytree(ROOT / "build" / name, tree / "build" / name)
     path = tree / "lib" / "gatehouse" / "suit.py"
     text = path.read_text()
     check = "if key.verify(message, signature):"

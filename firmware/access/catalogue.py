@@ -158,9 +158,11 @@ def _fits(value, kind, limits):
         return isinstance(value, list) and least <= len(value) <= most and all(type(item) is int for item in value)
     if not isinstance(value, str) or not least <= len(value) <= most:
         return False
-    for letter in value:  # what is kept or shown later must not steer a terminal
-        if ord(letter) < 32 or 127 <= ord(letter) < 160:
+    before = 0
+    for byte in value.encode():  # what is kept or shown later must not steer a terminal
+        if byte < 32 or byte == 127 or (before == 0xC2 and byte < 160):  # in UTF-8 C2 leads U+0080 to U+00BF
             return False
+        before = byte
     return True
 
 

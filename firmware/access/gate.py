@@ -38,8 +38,13 @@ async def _evaluate(auth, interface, user, text, event):
     left = auth.left(key)
     if left:
         raise Refused("locked", "%d s" % left)
+    before = auth.levels.get(key)
     lockout.strike(auth, key)
-    good, is_label = await password.evaluate(auth.boot.store, name, text)
+    try:
+        good, is_label = await password.evaluate(auth.boot.store, name, text)
+    except MemoryError:
+        lockout.restore(auth, key, before)  # nobody has learned anything, and the owner is not to wait for it
+        raise
     if good:
         lockout.clear(auth, key)
         return is_label

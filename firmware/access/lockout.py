@@ -55,6 +55,16 @@ def clear(auth, key):
         _save(auth)
 
 
+def restore(auth, key, level):
+    """Take a strike back: the password was not evaluated. `level`: the one before it, None for none."""
+    auth.until.pop(key, None)
+    if auth.levels.get(key) != level:
+        auth.levels[key] = level
+        if level is None:
+            del auth.levels[key]
+        _save(auth)
+
+
 def unlock(auth, user):
     """Clear a user on every interface. Whether there was anything."""
     found = [key for key in auth.levels if key.split("/")[1] == user]

@@ -78,7 +78,8 @@ async def check(store, user, new):
 
 def _is_row(text):
     """Whether every letter is the one before, or every letter the next one: aaaaaaaa, 12345678, hgfedcba."""
-    steps = {ord(text[at]) - ord(text[at - 1]) for at in range(1, len(text))}
+    data = text.encode()  # MicroPython never forgets a letter that was taken out of a text
+    steps = {data[at] - data[at - 1] for at in range(1, len(data))}
     # 1234567890 ends with a step back.
     return text in ("1234567890", "0987654321") or (len(steps) == 1 and steps.pop() in (-1, 0, 1))
 

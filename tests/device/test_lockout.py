@@ -115,6 +115,27 @@ async def test_the_level_is_on_flash_before_a_password_is_evaluated():
         assert cbor.loads(nvs.values["locks"]) == {"console/owner": expected}
 
 
+async def test_what_was_not_evaluated_for_want_of_memory_is_no_strike():
+    from gatehouse import cbor
+
+    nvs = provisioned()
+    clock, auth = device(nvs)
+    passwords = staying()
+    real = passwords.evaluate
+
+    async def no_room(store, user, text):
+        raise MemoryError
+
+    for level in range(6):
+        passwords.evaluate = no_room
+        await refused(auth, "memory")
+        assert auth.lockouts() == ({"console/owner": [level, 0]} if level else {})
+        assert cbor.loads(nvs.values["locks"] if level else b"\xa0") == ({"console/owner": level} if level else {})
+        passwords.evaluate = real
+        await refused(auth, "password")
+        clock.step(auth.left("console/owner"))
+
+
 async def test_no_two_are_evaluated_at_the_same_time():
     _clock, auth = device(provisioned())
     passwords = staying()

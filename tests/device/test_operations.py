@@ -229,6 +229,8 @@ CASES = (
     ("interface.set", {"name": "uart"}, {"name": "uart", "wanted": False}),
     ("interface.set", {"name": "ua\nrt", "wanted": True}, {"name": "ua rt", "wanted": True}),
     ("interface.set", {"name": "ua\x7frt", "wanted": True}, {"name": "ua~rt", "wanted": True}),
+    ("interface.set", {"name": "ua\x9b2Jrt", "wanted": True}, {"name": "ua\u00a02Jrt", "wanted": True}),
+    ("interface.set", {"name": "ua\x80rt", "wanted": True}, {"name": "u\u4e00\u20acrt", "wanted": True}),
     ("interface.set", {"name": "ua\x9brt", "wanted": True}, {"name": "uaärt", "wanted": True}),
     ("interface.set", {"name": b"uart", "wanted": True}, {"name": "uart", "wanted": True}),
     ("password.change", {"old": "x" * 65, "new": "x" * 64}, {"old": "x" * 64, "new": "x" * 64}),

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tools" / "setup"
-MODULES = ("environment", "packages", "chromium", "mosquitto", "stubs", "umqtt_sdist", "peer_sdist", "microdot_sdist")
+MODULES = ("environment", "packages", "optional", "mosquitto", "stubs", "umqtt_sdist", "peer_sdist", "microdot_sdist")
 
 
 def program(path, text="exit 0"):
@@ -458,16 +458,18 @@ def test_mosquitto_that_apt_does_not_have(clone, monkeypatch, tmp_path):
     assert not policy.exists()
 
 
-def test_chromium_is_installed_for_root_and_left_out_for_others(clone, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["CHROMIUM", "NMAP"])
+def test_program_of_one_test_is_installed_for_root_and_left_out_for_others(clone, monkeypatch, tmp_path, name):
+    wanted = getattr(clone.optional, name)
     policy = apt(clone, monkeypatch, tmp_path, "true")
     monkeypatch.setattr(clone.mosquitto, "POLICY", policy)
-    monkeypatch.setattr(clone.chromium, "present", lambda: (tmp_path / "installed").exists())
-    assert not clone.chromium.settled()
-    clone.chromium.install()
-    assert clone.chromium.settled()
+    monkeypatch.setattr(clone.optional.Program, "present", lambda self: (tmp_path / "installed").exists())
+    assert not wanted.settled()
+    wanted.install()
+    assert wanted.settled()
     (tmp_path / "installed").unlink()
-    monkeypatch.setattr(clone.chromium.os, "geteuid", lambda: 1000)
-    assert clone.chromium.settled(), "the tests of the page skip, and say so"
+    monkeypatch.setattr(clone.optional.os, "geteuid", lambda: 1000)
+    assert wanted.settled(), "its tests skip, and say so"
 
 
 def test_policy_of_the_owner_stays(clone, tmp_path):

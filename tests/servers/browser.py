@@ -25,7 +25,7 @@ _START_S, _ANSWER_S = 60, 60
 
 
 def program() -> str | None:
-    """The browser of this machine; set-up installs Debian's for root (tools/setup/chromium.py)."""
+    """The browser of this machine; set-up installs Debian's for root (tools/setup/optional.py)."""
     return shutil.which("chromium")
 
 

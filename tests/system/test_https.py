@@ -8,8 +8,11 @@ import hashlib
 import http.client
 import json
 import os
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +32,8 @@ from .test_update import release
 HEAP = "128wK"  # docs/http.md
 ROOMY = "160wK"  # a browser asks while the device is busy: no answer is to be a 503 there
 NEW = "a better one than that"
+POLICIES = [("[]", False), ('["uart", "mqtt-commands", "reset-button"]', False), ('["https"]', True), (None, False)]
+needs_nmap = pytest.mark.skipif(not shutil.which("nmap"), reason="no nmap here: apt-get install nmap, as root")
 needs_browser = pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")
 
 
@@ -75,10 +80,7 @@ def password(device: Device) -> str:
     return str(json.loads(text)["label_password"])
 
 
-@pytest.mark.parametrize(
-    ("interfaces", "opens"),
-    [("[]", False), ('["uart", "mqtt-commands", "reset-button"]', False), ('["https"]', True), (None, False)],
-)
+@pytest.mark.parametrize(("interfaces", "opens"), POLICIES)
 def test_sockets_are_those_that_the_policy_opens(
     shop: Stage, tmp_path: Path, seed: int, interfaces: str | None, opens: bool
 ) -> None:
@@ -114,6 +116,37 @@ def test_sockets_are_those_that_the_policy_opens(
             assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
         mark = device.witness.mark()
         assert device.witness.wait(mark, lambda claims: True, 20), "it goes on reporting"
+    finally:
+        device.close()
+
+
+def listening_anywhere() -> set[int]:
+    """TCP ports on which any process of this machine listens."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(words[1].split(":")[1], 16) for words in lines if words[3] == "0A"}
+
+
+@needs_nmap
+@pytest.mark.parametrize(("interfaces", "opens"), POLICIES[1:3])
+def test_nmap_sees_what_the_policy_opens_and_no_more(
+    shop: Stage, tmp_path: Path, seed: int, interfaces: str, opens: bool
+) -> None:
+    """All 65,535 ports from outside. The loopback is everybody's: those of other processes do not count."""
+    device = Device(shop, tmp_path, seed, HEAP, "--set", f"interfaces={interfaces}")
+    try:
+        device.board.power_on()
+        device.runs("1.0.0")
+        assert device.board.pid
+        if opens:
+            wait_for_socket(device)
+        own = {port for _, port in listening(device.board.pid)}
+        others = listening_anywhere() - own
+        command = ["nmap", "-sT", "-Pn", "-n", "-T5", "-p-", "--open", "-oG", "-", "127.0.0.1"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        seen = {int(port) for port in re.findall(r"(\d+)/open/tcp", done.stdout)}
+        others |= listening_anywhere() - own  # what began to listen meanwhile
+        assert seen - others == ({device.board.https_port} if opens else set())
+        assert "1 IP address (1 host up)" in done.stdout
     finally:
         device.close()
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import chromium
 import microdot_sdist
 import mosquitto
+import optional
 import peer_sdist
 import stubs
 import umqtt_sdist
@@ -144,7 +144,10 @@ STEPS = {
         *BASE,
         PYTEST,
         Step("mosquitto", "looking for Mosquitto; apt installs it for root", (), mosquitto.present, mosquitto.install),
-        Step("chromium", "looking for Chromium; apt installs it for root", (), chromium.settled, chromium.install),
+        *(
+            Step(one.name, f"looking for {one.title}; apt installs it for root", (), one.settled, one.install)
+            for one in (optional.CHROMIUM, optional.NMAP)
+        ),
     ),
     "lint": (
         *BASE,

@@ -18,29 +18,34 @@ TUF = """arbitrary installation|endless data|extraneous dependencies|fast-forwar
 |mix-and-match|rollback|slow retrieval|key compromise|wrong software""".replace("\n", "").split("|")
 
 
-def rows() -> list[list[str]]:
-    """The attack table: lists of five cells."""
-    table = TEXT.split("## Attacks")[1].split("\n## ")[0]
+def rows(title: str) -> list[list[str]]:
+    """The cells of an attack table."""
+    table = TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
     found = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
     return found[2:]
 
 
 def test_every_named_test_exists() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/system"],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"],
         capture_output=True,
         text=True,
         cwd=ROOT,
         check=True,
         stdin=subprocess.DEVNULL,
     )
-    collected = {line.removeprefix("tests/system/") for line in done.stdout.splitlines() if "::" in line}
-    assert len(rows()) > 40
-    for attack, names, _, tried, twin in rows():
-        assert names, attack
-        for cell in (tried, twin):
-            found = re.fullmatch("`(.*)`", cell)
-            assert (found and found[1] in collected) or (cell == "the same test" and cell is twin), (attack, cell)
+    collected = {line.removeprefix("tests/") for line in done.stdout.splitlines() if "::" in line}
+    update, interfaces = rows("Attacks on the update"), rows("Attacks on the interfaces")
+    assert len(update) > 40 and len(interfaces) > 40
+    assert all(names for _, names, *_ in update)
+    tests = [("system/", row[-2:], row[0]) for row in update] + [("", row[-2:], row[0]) for row in interfaces]
+    wrong = [
+        f"{attack}: {cell}"
+        for folder, cells, attack in tests
+        for cell in cells
+        if folder + cell.strip("`") not in collected and (cell != "the same test" or cell is not cells[1])
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_attack_of_the_lists_has_a_row() -> None:

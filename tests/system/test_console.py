@@ -129,6 +129,39 @@ def test_a_console_that_the_owner_closes_takes_no_input(locked: Device) -> None:
         assert "password" not in terminal.rest()[before:] and "version" not in terminal.shown[before:]
 
 
+def test_erase_ends_an_ownership_and_leaves_nothing_of_it_to_be_read(locked: Device) -> None:
+    board = locked.board
+    label = label_password(locked)
+    board.power_on()
+    locked.runs("1.0.0")
+    with Terminal(locked) as terminal:
+        terminal.login("owner", label)
+        change(terminal, label)
+        for _ in range(2):  # the first stays in the flash as an erased entry
+            terminal.type("wifi.set the-network-of-the-owner")
+            for asked in ("password: ", "password again: "):
+                terminal.expect(asked)
+                terminal.type("the owner's key of it")
+            terminal.expect("in force")
+        assert b"the-network-of-the-owner" in locked.image.read_bytes()
+        terminal.type("erase gh-0000-somebody-elses")
+        terminal.expect("argument: ")
+        assert b"the-network-of-the-owner" in locked.image.read_bytes()
+        terminal.type(f"erase {locked.id}")
+        board.wait(lambda board: board.boots == 2 and board.events[-1].kind == "boot", 30)
+    with Terminal(locked) as terminal:
+        terminal.type("login owner")
+        terminal.expect("password: ")
+        terminal.type(OWNER)
+        terminal.expect("password: ")  # the refusal
+        terminal.login("owner", label)
+        terminal.type("state")
+        terminal.expect("fresh: ")
+    board.power_off()
+    data = locked.image.read_bytes()
+    assert b"the-network-of-the-owner" not in data and b"the owner's key of it" not in data
+
+
 def test_the_service_opens_no_repl_where_the_policy_has_none(locked: Device) -> None:
     locked.board.power_on()
     locked.runs("1.0.0")

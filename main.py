@@ -16,6 +16,8 @@ try:
 
         sys.print_exception(error)
 finally:
-    micropython.kbd_intr(-1)  # the application may have let Ctrl-C in
-    while opened is not True:
-        machine.reset()
+    try:
+        micropython.kbd_intr(-1)  # the application may have let Ctrl-C in
+    finally:
+        while opened is not True:
+            machine.reset()

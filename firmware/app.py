@@ -137,7 +137,8 @@ class Application:
 
     async def leave(self):
         """Report that a restart is due, say farewell, and restart into the trial."""
-        await self.publish_state()
+        if await self.publish_state():
+            self.boot.healthy()  # a wanted restart is no sign of a fault, however soon it comes
         self.link.close()  # the will is not for this
         self.boot.restart()
 

@@ -45,7 +45,9 @@ async def identify(operations, session, values):
     if pin is None:
         raise Refused("unsupported", "this board has no light")
     seconds = values.get("seconds", 10)
-    operations.task = asyncio.create_task(_blink(pin, seconds))
+    if operations.light:
+        operations.light.cancel()  # one light, one task
+    operations.light = asyncio.create_task(_blink(pin, seconds))
     return {"seconds": seconds}
 
 
@@ -57,10 +59,13 @@ async def erase(operations, session, values):
     from access import epoch
 
     operations.auth.reset()
-    epoch.end(boot, "erase", True)
-    del epoch
-    passing.forget("epoch")
-    return _restart(operations)
+    try:
+        epoch.end(boot, "erase", True)
+    finally:
+        del epoch
+        passing.forget("epoch")
+        told = _restart(operations)  # also where NVS failed in the middle: it is to be done again, from the label on
+    return told
 
 
 async def repl(operations, session, values):
@@ -79,13 +84,17 @@ async def repl(operations, session, values):
 
 
 def _restart(operations):
-    operations.task = asyncio.create_task(_leave(operations.application))
+    operations.task = asyncio.create_task(_leave(operations))
     return {"restart": True}
 
 
-async def _leave(application):
+async def _leave(operations):
     await asyncio.sleep_ms(_ANSWER_MS)
-    await application.leave()
+    try:
+        await operations.application.leave()
+    except (OSError, MemoryError) as error:  # it is not told, but it is done
+        print("restart:", error)
+        operations.boot.restart()
 
 
 async def _blink(pin, seconds):

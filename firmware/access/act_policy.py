@@ -11,6 +11,9 @@ async def interface_set(operations, session, values):
         raise Refused("argument", "there is no interface %s" % name)
     if name in policy.ALWAYS:
         raise Refused("argument", "%s carries updates and reports: it stays open" % name)
+    if name == "reset-button":
+        # Whoever has stolen an owner's key must not take from the device's holder the way to end that.
+        raise Refused("argument", "reset-button is opened and closed by a signed configuration only")
     wanted = [one for one in registry.interfaces if one != name]
     if values["wanted"]:
         wanted.append(name)

@@ -5,6 +5,7 @@ import gc
 
 from access import passing
 from gatehouse import Refused, cbor, status
+from gatehouse.budget import Notes
 
 _GATE = ("gate", "lockout", "password", "pbkdf2")
 
@@ -21,6 +22,7 @@ class Session:
         self.user = user
         self.interface = interface
         self.fresh = fresh
+        self.wrong = 0  # passwords in a row, when it changed its own
         self.started = self.seen = status.uptime()
 
 
@@ -32,6 +34,8 @@ class Auth:
         self.policy = policy
         self.on_change = on_change
         self.levels, self.until = {}, {}  # of lockout.py
+        self.failures, self.logins = Notes(), Notes()  # apart: who fails often must not hide who came in
+        self.ended = False  # an ownership has ended: nobody comes in, and nothing is written, until the restart
         self._open = []  # sessions
         self._lock = asyncio.Lock()  # one password at a time: each takes seconds of a chip and kilobytes of its heap
         from access import lockout
@@ -40,15 +44,19 @@ class Auth:
         del lockout
         passing.forget("lockout")
 
-    async def login(self, interface, user, password):
+    async def login(self, interface, user, password, known=False):
         """A new Session. Refused("password") for any wrong user or password alike.
 
-        Refused("locked", "N s") while a delay runs: the attempt is not evaluated, and extends nothing.
+        Refused("locked", "N s") while a delay runs: the attempt is not evaluated, and extends nothing. `known`: it
+        comes from where this user has logged in before, and has delays of its own, which strangers do not cause.
         """
-        return await self._gate("login", interface, user, password)
+        return await self._gate("login", interface + "-known" if known else interface, user, password, interface)
 
     async def change(self, session, old, new):
-        """Change the password of the session's own user. Refused("password"), "locked" or "argument" (why)."""
+        """Change the password of the session's own user. Refused("password") or "argument" (why).
+
+        The third wrong `old` ends the session: its user then has to log in, where the delays are.
+        """
         await self._gate("change", session, old, new)
 
     async def set_password(self, user, new):
@@ -60,6 +68,8 @@ class Auth:
             try:
                 from access import gate
 
+                if self.ended:
+                    raise Refused("session", "this ownership has ended")
                 return await getattr(gate, name)(self, *arguments)
             except MemoryError:
                 gc.collect()
@@ -116,6 +126,10 @@ class Auth:
             return False  # damaged: neither opens
 
     def reset(self):
-        """End every session and delay: an ownership has ended, and NVS is wiped by who calls."""
+        """End every session and delay: an ownership has ended, and NVS is wiped by who calls, who then restarts.
+
+        What is being evaluated just now must not write its password or open its session into the next ownership.
+        """
+        self.ended = True
         self._open = []
         self.levels, self.until = {}, {}

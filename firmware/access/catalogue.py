@@ -5,8 +5,8 @@ Loaded for a call and forgotten after it (passing.py).
 
 from gatehouse import Refused
 
-# name, least role, interfaces (c: console, h: https, m: mqtt), module of this package that does it (with "!" when it
-# changes something: then it is journaled and only one runs at a time), and its arguments: name:kind:limits, with "?"
+# name, least role, interfaces (c: console, h: https, m: mqtt), module of this package that does it (with "+" when it
+# changes something, which is journaled; with "!" when besides only one of those runs at a time), and its arguments: name:kind:limits, with "?"
 # before what may be left out. Kinds: text and secret (characters least:most), int (least:most), bool, one (of these),
 # ints (how many least:most). Secrets never travel over MQTT, where the broker would see them. Many short texts, because
 # a heap in pieces has no room for one of 2 KB.
@@ -17,9 +17,9 @@ _ROWS = (
     "sensor viewer chm act_look",
     "interfaces viewer chm act_look",
     "interface.set owner chm act_policy! name:text:1:16 wanted:bool",
-    "password.change viewer ch act_users! old:secret:1:64 new:secret:8:64",
-    "user.password owner ch act_users! user:one:viewer|operator|service new:secret:8:64",
-    "user.unlock owner chm act_users! user:one:viewer|operator|owner|service",
+    "password.change viewer ch act_users+ old:secret:1:64 new:secret:8:64",
+    "user.password owner ch act_users+ user:one:viewer|operator|service new:secret:8:64",
+    "user.unlock owner chm act_users+ user:one:viewer|operator|owner|service",
     "keys owner ch act_users",
     "update.check operator chm act_update!",
     "update.install operator chm act_update!",
@@ -50,8 +50,9 @@ class Row:
         fields = text.split(" ")
         self.name, self.role, letters, module = fields[:4]
         self.interfaces = tuple(name for letter, name in _INTERFACES if letter in letters)
-        self.changes = module.endswith("!")
-        self.module = module.rstrip("!")
+        self.alone = module.endswith("!")
+        self.changes = self.alone or module.endswith("+")
+        self.module = module.rstrip("!+")
         self.arguments = " ".join(fields[4:])
 
 

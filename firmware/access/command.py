@@ -21,7 +21,10 @@ _DIGEST, _RESULT, _REFUSAL, _SEEN = const(1), const(2), const(3), const(4)
 
 
 async def obey(remote, role, client, data, payload):
-    """Do what a command (bytes, with its authentic payload) asks for, if it is a new one. The reply's payload."""
+    """Do what a command (bytes, with its authentic payload) asks for, if it is a new one. The reply's payload.
+
+    None where there is to be no reply: nobody is told "refused" of a command that a replay could still have done.
+    """
     boot = remote.boot
     answer = {_DIGEST: hashlib.sha256(data).digest()}
     try:
@@ -30,10 +33,14 @@ async def obey(remote, role, client, data, payload):
         if counter <= least:
             answer[_SEEN] = least
             raise Refused("counter", "not above the last one")
-        if not remote.calls.take():
-            raise Refused("busy", "too many commands")
+        taken = remote.calls.take()
+        if not taken and not remote.turned.take():
+            remote.note("busy", role + "/" + client)
+            return None
         seen[client] = counter
         _remember(boot.store, role, floor, seen)
+        if not taken:
+            raise Refused("busy", "too many commands")
     except Refused as error:
         remote.note(error.reason, role + "/" + client)
         answer[_REFUSAL] = [error.reason, error.detail[:_MAX_DETAIL]]

@@ -5,9 +5,6 @@ import sys
 from access import catalogue
 from gatehouse import Refused
 
-_NOTES = 8  # refusals in a boot that are journaled one by one, then every sixteenth: a flood must not push others out
-_EVERY = 16
-
 
 async def call(operations, session, name, arguments):
     """See Operations.call()."""
@@ -23,7 +20,7 @@ async def call(operations, session, name, arguments):
 
 
 async def _do(operations, session, row, arguments):
-    if row.changes:
+    if row.alone:
         if operations.busy:
             raise Refused("busy", "another operation is under way")
         operations.busy = True
@@ -32,7 +29,7 @@ async def _do(operations, session, row, arguments):
         __import__(module)
         result = await getattr(sys.modules[module], row.name.replace(".", "_"))(operations, session, arguments)
     finally:
-        if row.changes:
+        if row.alone:
             operations.busy = False
     if row.changes:
         operations.boot.note("did", session.interface, session.user, row.name)
@@ -41,6 +38,4 @@ async def _do(operations, session, row, arguments):
 
 def _note(operations, session, name, reason):
     """Journal a refusal. `name` is empty for what is no operation: nobody writes texts of his own into the journal."""
-    operations.refusals += 1
-    if operations.refusals <= _NOTES or operations.refusals % _EVERY == 0:
-        operations.boot.note("denied", session.interface, session.user, name, reason, operations.refusals)
+    operations.refusals.tell(operations.boot.note, "denied", session.interface, session.user, name, reason)

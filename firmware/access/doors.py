@@ -1,15 +1,22 @@
 """Opens the interfaces that the policy wants, closes the others, and keeps it so."""
 
 import asyncio
+import gc
+from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
 from access import auth as auths
 from access import operations as dispatcher
 from access import passing, policy
+from gatehouse.memory import spare
 
 _LOOK_MS = const(10000)  # between looks at what is really active
 _START_MS = const(50)  # the station comes up in the first turns of the loop: no disagreement to be told
+_HTTPS = const(
+    75776
+)  # bytes that must be free: 10 KB stay, 64 KB serve a request. An open door that is deaf helps nobody
+_REST_MS = const(60000)  # before a door that could not open is tried again: each try takes memory from the others
 _SETTLE_MS = const(1000)  # after a change of the policy: its answer goes out before its interface closes
 
 
@@ -38,6 +45,7 @@ async def _serve(name, boot, application, access):
 
         await knock.serve(access)
     elif name == "https":
+        spare(_HTTPS)  # before anything of it is loaded: what is left after a failed try is missing elsewhere
         from access import http
 
         await http.run(boot, access.operations, access.auth, application)
@@ -59,9 +67,12 @@ async def _serve(name, boot, application, access):
 
 
 async def _watched(name, boot, application, access):
-    """Serve one interface; its end is looked at at once."""
+    """Serve one interface; its end is looked at at once. Where the heap has no room for it, it stays closed."""
     try:
         await _serve(name, boot, application, access)
+    except MemoryError:
+        print("gatehouse: no room in the heap for", name)
+        gc.collect()
     finally:
         access.registry.changed.set()
 
@@ -71,11 +82,13 @@ async def run(boot, application):
     access = application.access
     registry = access.registry
     registry.able = _able(boot)
-    tasks = {}
+    tasks, rests = {}, {}
     await asyncio.sleep_ms(_START_MS)
     while True:
         for name in registry.able:
-            if registry.wants(name) and name not in tasks:
+            if name in rests and (not registry.wants(name) or ticks_diff(ticks_ms(), rests[name]) >= 0):
+                del rests[name]
+            if registry.wants(name) and name not in tasks and name not in rests:
                 tasks[name] = asyncio.create_task(_watched(name, boot, application, access))
                 registry.serving.add(name)
             elif name in tasks and not registry.wants(name):
@@ -88,6 +101,7 @@ async def run(boot, application):
             if tasks[name].done():
                 await tasks.pop(name)  # raises what ended it: a part that died silently would look like a healthy one
                 registry.serving.remove(name)
+                rests[name] = ticks_add(ticks_ms(), _REST_MS)
         if changed:
             await asyncio.sleep_ms(_SETTLE_MS)
 

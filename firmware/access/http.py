@@ -18,10 +18,12 @@ from gatehouse.memory import spare, unload
 
 PORT = const(443)
 _CONNECTIONS = const(2)  # served at once: a chip's TLS takes tens of kilobytes for each
+_STRANGERS = const(1)  # of them, who have not shown a session yet: the memory is for those who have
 _BACKLOG = const(4)  # more wait in the kernel until one ends
-# Bytes that must be free: 41 KB for what serves a request (measured with 64-bit words; a chip needs less), 8 KB for an
-# operation and a report. Where they are not, nobody is served: loading a part of it would take the others' room.
-_SPARE = const(50176)
+# Bytes that must be free: 41 KB for what serves a request (measured with 64-bit words; a chip needs less), 23 KB for an
+# operation, a report and what else goes on. Where they are not, nobody is served: loading a part of it would take the
+# others' room. A second connection finds the modules there.
+_SPARE, _SPARE_MORE = const(65536), const(32768)
 _POLL_MS = const(50)  # between looks for a new connection, as between the link's for a message
 
 
@@ -31,7 +33,7 @@ class Server:
     The limits are attributes, so that a test can shorten them.
     """
 
-    HEAD_MS = 8000  # from the connection to the end of the request's head, the TLS handshake included
+    HEAD_MS = 8000  # from the connection to the end of the request's head, the TLS handshake included; for a JSON body
     STALL_MS = 5000  # without any byte, also of a peer that does not take its answer
     ANSWER_MS = 30000  # of waiting for a peer to take all of one answer
     LEAST_RATE = 2000  # bytes/s of a body: 1 MB takes nine minutes at most
@@ -44,7 +46,9 @@ class Server:
         self.sessions = []
         self.receiving = False  # an upload
         self.context = None
-        self.tasks = []  # one for each connection
+        self.tasks = []  # one for each connection,
+        self.known = []  # those of them that have shown a session
+        self.updating = False  # an update needs the memory
 
     def listen(self, address=("0.0.0.0", PORT)):  # noqa: S104 the station's address is not known yet
         """A socket that listens. OSError where the address is taken."""
@@ -65,7 +69,8 @@ class Server:
         poller.register(sock, select.POLLIN)
         try:
             while True:
-                if len(self.tasks) < _CONNECTIONS and poller.poll(0):
+                self._make_way()
+                if self._has_room() and poller.poll(0):
                     try:
                         raw = sock.accept()[0]
                     except OSError:  # it went away meanwhile, or the network did
@@ -74,10 +79,36 @@ class Server:
                         self.tasks.append(asyncio.create_task(self._serve(raw)))
                 await asyncio.sleep_ms(_POLL_MS)
                 self.tasks = [task for task in self.tasks if not task.done()]
+                self.known = [task for task in self.known if not task.done()]
         finally:  # the policy closed the door: nobody stays inside
             sock.close()  # nor comes in
             for task in self.tasks:
                 task.cancel()
+            for entry in self.sessions:
+                self.auth.logout(entry[2])
+
+    def _has_room(self):
+        """Whether one more may come: strangers one by one, and while there is an update only for who has logged in."""
+        if self.updating:
+            return not self.tasks and bool(self.auth.sessions())
+        return len(self.tasks) < _CONNECTIONS and len(self.tasks) - len(self.known) < _STRANGERS
+
+    def _make_way(self):
+        """An update has the memory first: strangers go when it begins, and stay out when it found too little."""
+        installer = self.application.installer
+        state = installer.state
+        updating = installer.busy or (state["state"] == "failed" and state["reason"] == "memory")
+        if updating and not self.updating:
+            for task in self.tasks:
+                if task not in self.known:
+                    task.cancel()
+        self.updating = updating
+
+    def know(self):
+        """The connection that is served just now has shown a session."""
+        task = asyncio.current_task()
+        if task not in self.known:
+            self.known.append(task)
 
     async def _serve(self, raw):
         try:
@@ -101,8 +132,7 @@ class Server:
         wire.LEAST_RATE = self.LEAST_RATE
         try:
             wire.adopt(raw, self.context)
-            if "access.web" not in sys.modules:
-                spare(_SPARE)
+            spare(_SPARE_MORE if "access.web" in sys.modules else _SPARE)
             from access import web
 
             await web.serve(self, wire)
@@ -118,19 +148,20 @@ def _forget():
 
 async def run(boot, operations, auth, application):
     """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
-    from access import certificate, upload, web
-
-    upload.clean()  # what a power cut left
     server = Server(boot, operations, auth, application)
     try:
+        from access import certificate, upload, web
+
+        upload.clean()  # what a power cut left
         server.context = certificate.tls_context(boot.store)
         sock = server.listen()
-    except (Refused, OSError) as error:
+    except (Refused, OSError, MemoryError) as error:
         # The registry reports that it is wanted and not active, and tries again.
-        print("https:", error)
+        print("https:", repr(error))
         return
     finally:
-        del certificate, upload, web  # the last was here for its names alone: see gatehouse.memory.settle()
+        certificate = upload = web = None  # the last was here for its names alone: see gatehouse.memory.settle()
         passing.forget("certificate")
         _forget()
+        gc.collect()
     await server.run(sock)

@@ -88,7 +88,8 @@ async def write(wire, response):
     response.complete()
     head = "HTTP/1.1 %d \r\n" % response.status_code
     for name, value in response.headers.items():
-        head += "%s: %s\r\n" % (name, value)
+        for one in value if isinstance(value, list) else (value,):
+            head += "%s: %s\r\n" % (name, one)
     body = response.body
     is_file = hasattr(body, "readinto")
     try:

@@ -7,6 +7,7 @@ import gc
 
 from access import passing
 from gatehouse import Refused, status
+from gatehouse.budget import Notes
 
 _ACTS = ("catalogue", "act_look", "act_policy", "act_users", "act_update", "act_upload", "act_device", "dispatch")
 
@@ -20,8 +21,9 @@ class Operations:
         self.auth = auth
         self.policy = policy
         self.busy = False  # an operation that changes something runs
-        self.refusals = 0  # in this boot
-        self.task = None  # what goes on after its answer: a restart, a light that blinks
+        self.refusals = Notes()
+        self.task = None  # what goes on after its answer: a restart,
+        self.light = None  # or a light that blinks
         self.repl_until = 0  # uptime at which the window of the REPL closes; 0 while there is none
 
     def repl_left(self):

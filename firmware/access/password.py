@@ -84,10 +84,14 @@ def _is_row(text):
     return text in ("1234567890", "0987654321") or (len(steps) == 1 and steps.pop() in (-1, 0, 1))
 
 
-async def put(store, user, new):
-    """Make `new`, which check() took, the user's password: one NVS write."""
+async def verifier(new):
+    """The verifier of a password that check() took."""
     salt = os.urandom(_SALT)
-    verifier = await pbkdf2.derive(new.encode(), salt, pbkdf2.ITERATIONS)
+    return [salt, pbkdf2.ITERATIONS, await pbkdf2.derive(new.encode(), salt, pbkdf2.ITERATIONS)]
+
+
+def put(store, user, verifier):
+    """Make it the user's: one NVS write."""
     found = users(store)
-    found[user] = [salt, pbkdf2.ITERATIONS, verifier]
+    found[user] = verifier
     store.put("users", cbor.dumps(found))

@@ -6,18 +6,18 @@ anything is done. Who holds no key gets no answer. What a flood can reach is in 
 
 import asyncio
 import gc
-from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
 from access import passing
 from gatehouse import Refused, mac, topics
+from gatehouse.budget import Budget, Notes
 
 _MAX_COMMAND = const(512)  # bytes: a name, a few short arguments and 100 bytes around them
 _QUEUE = const(4)  # commands that wait; a person sends one at a time
 _CHECKS, _CHECK_MS = const(16), const(250)  # MACs at once and later: a flood takes a few hundredths of a chip's time
 _CALLS, _CALL_MS = const(16), const(3000)  # taken commands, each an NVS write: some 200 days of a flood wear NVS out
-_NOTES, _NOTE_MS = const(4), const(600000)  # entries of the journal: a flood must not push the older ones out
+_TURNS, _TURN_MS = const(4), const(60000)  # commands that are turned away with an answer, each an NVS write too
 _MAX_NAME = const(16)  # characters of a client's name
 
 # External data of the MAC: a reply that is sent back as a command is none.
@@ -26,29 +26,6 @@ _REPLY = b"gatehouse/1 reply"
 
 _ROLES = (b"viewer", b"operator", b"owner", b"service")
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-
-
-class Budget:
-    """So many at once, and one more after each so many milliseconds."""
-
-    def __init__(self, most, each_ms):
-        self._most = self._left = most
-        self._each_ms = each_ms
-        self._since = ticks_ms()
-
-    def take(self):
-        """Take one. Whether there was one."""
-        now = ticks_ms()
-        passed = ticks_diff(now, self._since)
-        if passed < 0:  # nobody asked for days, and the ticks went round
-            passed = self._most * self._each_ms
-        more = passed // self._each_ms
-        self._left = min(self._most, self._left + more)
-        self._since = now if self._left == self._most else ticks_add(self._since, more * self._each_ms)
-        if self._left:
-            self._left -= 1
-            return True
-        return False
 
 
 class Remote:
@@ -65,8 +42,8 @@ class Remote:
         self._waiting = []  # commands; None for one that is too long
         self._event = asyncio.Event()
         self._checks = Budget(_CHECKS, _CHECK_MS)
-        self._notes = Budget(_NOTES, _NOTE_MS)
-        self._unnoted = 0
+        self.turned = Budget(_TURNS, _TURN_MS)
+        self._notes = Notes()
 
     def received(self, payload):
         """A message of the command topic, kept until its turn. Quick, as the link's handlers must be."""
@@ -117,15 +94,11 @@ class Remote:
         finally:
             del command
             passing.forget("command")
-        return mac.mac0(key, kid, answer, _REPLY)
+        return answer and mac.mac0(key, kid, answer, _REPLY)
 
     def note(self, reason, who):
-        """Journal a refusal, few in a time; how many were not stands in the next one that is. None, as the reply."""
-        if self._notes.take():
-            self.boot.note("denied", "mqtt", reason, who, self._unnoted)
-            self._unnoted = 0
-        else:
-            self._unnoted += 1
+        """Journal a refusal. None, as the reply."""
+        self._notes.tell(self.boot.note, "denied", "mqtt", reason, who)
 
 
 def _names(kid):

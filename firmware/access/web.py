@@ -14,11 +14,13 @@ import microdot
 from micropython import const
 
 from access import message
-from gatehouse import Refused
+from gatehouse import Refused, mac
 
 _MAX_JSON = const(1024)  # bytes of a request's body; the longest are passwords
 _MAX_BODY = const(0x400000)  # of an upload: as much as a small chip's whole flash
 _COOKIE = "__Host-session"  # the prefix has browsers take it only with Secure, Path=/ and from this host itself
+_KNOWN = "__Host-known"
+_KNOWN_S = const(31536000)  # a year
 _PAGE = "/access/page.html"
 _STATUS = {
     "password": 401,
@@ -28,6 +30,7 @@ _STATUS = {
     "operation": 404,
     "argument": 400,
     "format": 400,
+    "timeout": 408,
     "size": 413,
     "locked": 429,
     "busy": 409,
@@ -47,7 +50,7 @@ async def serve(server, wire):
     else:
         response = await app.dispatch_request(request)
     await asyncio.wait_for_ms(message.write(wire, response), server.ANSWER_MS)
-    await asyncio.wait_for_ms(message.drain(wire, request.content_length if request else _MAX_BODY), server.ANSWER_MS)
+    await asyncio.wait_for_ms(message.drain(wire, request.content_length if request else _MAX_BODY), server.HEAD_MS)
 
 
 def application(server, wire):
@@ -91,18 +94,19 @@ async def _answered(coroutine):
 async def _login(server, wire, request):
     async def login():
         _check_origin(request)
-        given = await _json(wire, request)
+        given = await _json(server, wire, request)
         user, password = given.get("user"), given.get("password")
         if not isinstance(user, str) or not isinstance(password, str):
             raise Refused("argument", "user and password are texts")
-        session = await server.auth.login("https", user, password)
+        session = await server.auth.login("https", user, password, _has_been_here(server, request, user))
+        server.know()
         old = _find(server, request)
         if old:  # this browser's former one
             server.auth.logout(old[2])
         cookie, csrf = hexlify(os.urandom(32)).decode(), hexlify(os.urandom(16)).decode()
         _forget_closed(server)
         server.sessions.append([hashlib.sha256(cookie.encode()).digest(), csrf, session])
-        return _who(server.sessions[-1]), 200, _cookie(cookie)
+        return _who(server.sessions[-1]), 200, {"Set-Cookie": [_cookie(_COOKIE, cookie), _token(server, user)]}
 
     return await _answered(login())
 
@@ -117,14 +121,16 @@ async def _session(server, request):
 async def _call(server, wire, request):
     async def call():
         entry = _may_change(server, request)
-        given = await _json(wire, request)
+        given = await _json(server, wire, request)
         arguments = given.get("arguments", {})
         if not isinstance(arguments, dict):
             raise Refused("argument", "arguments are a map")
+        if given.get("name") in ("update.receive", "update.offer"):
+            raise Refused("operation", "an upload is one request of its own")  # or it took the files of one under way
         result = await server.operations.call(entry[2], given.get("name"), arguments)
         _forget_closed(server)
         gone = entry not in server.sessions
-        return _plain(result), 200, _cookie("") if gone else {}
+        return _plain(result), 200, {"Set-Cookie": _cookie(_COOKIE, "", 0)} if gone else {}
 
     return await _answered(call())
 
@@ -169,6 +175,7 @@ def _required(server, request):
     if not entry or not server.auth.touch(entry[2]):
         _forget_closed(server)
         raise Refused("session", "log in")
+    server.know()
     return entry
 
 
@@ -209,28 +216,48 @@ def _who(entry):
     return {"user": session.user, "role": session.role, "fresh": session.fresh, "csrf": entry[1]}
 
 
-def _cookie(value):
-    life = "" if value else "; Max-Age=0"
-    return {"Set-Cookie": "%s=%s; Path=/; Secure; HttpOnly; SameSite=Strict%s" % (_COOKIE, value, life)}
+def _cookie(name, value, seconds=None):
+    life = "" if seconds is None else "; Max-Age=%d" % seconds
+    return "%s=%s; Path=/; Secure; HttpOnly; SameSite=Strict%s" % (name, value, life)
+
+
+# A browser in which a user has logged in before keeps a token of that, which has delays of its own after wrong
+# passwords: so whoever tries passwords all day does not keep that browser's user out. It opens nothing.
+
+
+def _token(server, user):
+    nonce = hexlify(os.urandom(8)).decode()
+    return _cookie(_KNOWN, "%s.%s.%s" % (user, nonce, _proof(server, user, nonce)), _KNOWN_S)
+
+
+def _proof(server, user, nonce):
+    key = server.boot.store.derive("browser")  # another one after the end of an ownership
+    return hexlify(mac.hmac_sha256(key, ("%s.%s" % (user, nonce)).encode())).decode()
+
+
+def _has_been_here(server, request, user):
+    """Whether the browser shows such a token for this user."""
+    parts = request.cookies.get(_KNOWN, "").split(".")
+    if len(parts) != 3 or parts[0] != user:
+        return False
+    return _same(parts[2].encode(), _proof(server, user, parts[1]).encode())
 
 
 # Bodies.
 
 
-async def _json(wire, request):
-    """The map in the request's body."""
+async def _json(server, wire, request):
+    """The map in the request's body, which has as long as its head had."""
     size = request.content_length
     if request.headers.get("content-type", "").split(";")[0] != "application/json":
         raise Refused("format", "content-type must be application/json")
     if size > _MAX_JSON:
         raise Refused("size", "at most %d bytes" % _MAX_JSON)
     view = memoryview(bytearray(size))
-    at = 0
-    while at < size:
-        count = await wire.read(view[at:], size - at)
-        if not count:
-            raise Refused("network", "closed within the body")
-        at += count
+    try:
+        await asyncio.wait_for_ms(_fill(wire, view), server.HEAD_MS)
+    except asyncio.TimeoutError:
+        raise Refused("timeout", "the body did not come in time")
     request.content_length = 0
     try:
         given = json.loads(bytes(view))
@@ -239,6 +266,15 @@ async def _json(wire, request):
     if not isinstance(given, dict):
         raise Refused("format", "no map")
     return given
+
+
+async def _fill(wire, view):
+    at = 0
+    while at < len(view):
+        count = await wire.read(view[at:], len(view) - at)
+        if not count:
+            raise Refused("network", "closed within the body")
+        at += count
 
 
 def _plain(value):

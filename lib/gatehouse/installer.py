@@ -8,13 +8,11 @@ import time
 from micropython import const
 
 from gatehouse import Refused, record
-from gatehouse.budget import refilled
+from gatehouse.budget import Notes, refilled
 from gatehouse.memory import unload
 
 _CHUNK = const(1024)  # bytes read and written at once
 _MAX_REMEMBERED = const(8)  # offers that are not looked at again in this boot
-_NOTES = const(4)  # refusals that are journaled at once,
-_NOTE_MS = const(600000)  # and how long it takes until one more is: a flood must not push the older entries out
 _BURST = const(8)  # signatures of refused offers that are checked at once,
 _REFILL_MS = const(5000)  # and how long it takes until one more is: a check takes a quarter of a second of a chip
 
@@ -37,15 +35,13 @@ class Installer:
     def __init__(self, boot, on_change=None):
         self._boot = boot
         self._on_change = on_change
-        self._busy = False
+        self.busy = False
         # For life, like the buffer of the store: in a used heap a piece of this size is hard to find.
         self._buffer = memoryview(bytearray(_CHUNK))
         self._remembered = {}  # SHA-256 of an envelope -> refusal map; an empty one for what is here already
         self._budget = _BURST
         self._budget_ms = time.ticks_ms()
-        self._notes = _NOTES
-        self._notes_ms = self._budget_ms
-        self._unnoted = 0  # refusals that were not journaled one by one
+        self._notes = Notes()
         self._event = None  # what is to be journaled once there is room in memory
         self._local = None  # the pack of the offer at hand, where it was uploaded with it
         self._held = {}  # SHA-256 of an envelope -> (step, components, manifest digest) that the policy holds back
@@ -79,9 +75,9 @@ class Installer:
         Never raises for what the offer or the network does: the outcome is in `state` and `refused`. An offer that runs
         already changes nothing.
         """
-        if self._busy:
+        if self.busy:
             return False  # the caller keeps the newest offer and comes again
-        self._busy = True
+        self.busy = True
         self.again = False
         # By all bytes of the envelope: one with a bad signature shares its manifest's digest with the honest one.
         whole = hashlib.sha256(data).digest()
@@ -126,14 +122,14 @@ class Installer:
             # No reason to stop the device: the same offer may find room later, and must not reset it again and again.
             unload()
             gc.collect()
-            if admitted and not self._waits("install", names, digest) and self._leave(data, digest):
+            if admitted and self._leave_for_room(names, data, digest):
                 self._local = None  # it is for the core alone
                 return True
             self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
         except OSError as error:
             self._refuse("full" if error.errno == 28 else "state", "flash: %s" % error, digest, self._sequence, whole)
         finally:
-            self._busy = False
+            self.busy = False
             if self._local and whole not in self._held:
                 record.remove(self._local)  # installed by now, or refused
             unload()
@@ -239,6 +235,12 @@ class Installer:
         self._set("pending-reboot", reason=None, detail="")
         return True
 
+    def _leave_for_room(self, names, data, digest):
+        try:
+            return not self._waits("install", names, digest) and self._leave(data, digest)
+        except MemoryError:  # not even for that
+            return False
+
     def _leave(self, data, digest):
         """Leave an admitted offer to the next boot, the core alone, which has more room. Whether that was done."""
         from gatehouse import alone
@@ -253,15 +255,8 @@ class Installer:
                 return
             await asyncio.sleep_ms(_REFILL_MS // 5)
 
-    def _journal_refusal(self, reason, digest):
-        """Have a refusal journaled, few in a time; how many were not stands in the next one that is."""
-        self._notes, self._notes_ms = refilled(self._notes, _NOTES, self._notes_ms, _NOTE_MS)
-        if self._notes > 0:
-            self._notes -= 1
-            self._event = ("refused", reason, digest[:8], self._unnoted)
-            self._unnoted = 0
-        else:
-            self._unnoted += 1
+    def _journal(self, *event):
+        self._event = event
 
     def _remember(self, whole, refusal):
         if len(self._remembered) >= _MAX_REMEMBERED:
@@ -277,7 +272,7 @@ class Installer:
         if not self.again and not self._local:  # a bad pack of one's own must not spoil the offer over the network
             self._remember(whole, refusal)
         if reason not in _PASSING:
-            self._journal_refusal(reason, digest)
+            self._notes.tell(self._journal, "refused", reason, digest[:8])
         if self._boot.record.trial or (reason == "failed-before" and self.state["digest"] == digest):
             if self._on_change:
                 self._on_change()  # the trial's own state goes on; so does the story of how this release failed

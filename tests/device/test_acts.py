@@ -86,6 +86,11 @@ async def test_interfaces_are_closed_and_opened_within_the_configuration():
     for name in ("https", "ble", "webrepl", "esp-now", "wifi-ap"):
         detail = await refused("argument", operations, owner, "interface.set", {"name": name, "wanted": True})
         assert "signed configuration" in detail and not operations.policy.wants(name)
+    for wanted in (False, True):  # nobody takes physical presence away from who holds the device
+        detail = await refused(
+            "argument", operations, owner, "interface.set", {"name": "reset-button", "wanted": wanted}
+        )
+        assert "signed configuration" in detail and operations.policy.wants("reset-button")
     for name in ("wifi-station", "update"):
         await refused("argument", operations, owner, "interface.set", {"name": name, "wanted": False})
         assert operations.policy.wants(name)
@@ -261,7 +266,36 @@ async def test_erase_asks_for_the_device_id_and_ends_the_ownership():
     ]  # fmt: skip
     assert values["epoch"] == 1 and operations.auth.fresh() and not operations.auth.sessions()
     assert operations.boot.events("erase") == [()] and operations.boot.events("owner-epoch") == [(1,)]
-    assert (await operations.auth.login("console", "owner", "k7mq-x2pd-9wfh-rt4e")).fresh
+    from access import auth, policy
+
+    after = auth.Auth(operations.boot, policy.Registry(operations.boot))  # the restart
+    assert (await after.login("console", "owner", "k7mq-x2pd-9wfh-rt4e")).fresh
+
+
+async def test_erase_that_nvs_interrupts_ends_in_a_restart():
+    import os
+
+    import fake_nvs
+    from gatehouse import journal
+
+    fake_nvs.install()
+    _clock, operations = device()
+    os.mkdir("state")
+    journal.FOLDER = "state"
+    operations.boot.journal = None
+    owner, store = session(operations, "owner"), operations.boot.store
+
+    def full(key, value):
+        raise OSError(28)
+
+    store.put_number = full
+    try:
+        await operations.call(owner, "erase", {"confirm": "gh-1"})
+    except OSError:
+        pass
+    assert not operations.auth.sessions()
+    await asyncio.sleep_ms(1700)
+    assert operations.application.left == 1
 
 
 async def test_repl_opens_only_where_the_policy_allows_and_for_no_longer():
@@ -322,6 +356,29 @@ async def test_identify_needs_a_light():
     assert await operations.call(who, "identify", {"seconds": 1}) == {"seconds": 1}
     await asyncio.sleep_ms(1200)
     assert levels == [0, 1, 0, 1, 0]
+    import gc
+
+    used = []
+    for _ in range(40):  # the last one counts
+        await operations.call(who, "identify", {"seconds": 60})
+        await asyncio.sleep_ms(0)
+        gc.collect()
+        used.append(gc.mem_alloc())
+    assert used[-1] - used[10] < 8000, "a task takes three kilobytes"
+    operations.light.cancel()
+
+
+async def test_restart_that_cannot_be_told_is_done():
+    _clock, operations = device()
+    who = session(operations, "owner")
+
+    async def fails():
+        raise OSError(5)
+
+    operations.application.leave = fails
+    await operations.call(who, "reboot", {})
+    await asyncio.sleep_ms(1700)
+    assert operations.boot.restarts == 1
 
 
 async def test_journal_by_operation():

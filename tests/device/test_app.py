@@ -490,6 +490,20 @@ async def test_due_update_is_reported_before_the_restart():
     task.cancel()
 
 
+async def test_wanted_restart_is_a_sign_of_health_once_the_broker_has_the_report():
+    boot = boot_of("active")
+    for acknowledge in (True, False):
+        boot.signs = boot.restarts = 0
+        app = application(boot)
+        app.link.acknowledge = acknowledge
+        task = running(app)
+        await until(lambda: app.link.count("report"), "first report")
+        assert not boot.signs
+        await app.leave()
+        assert (boot.signs, boot.restarts) == (int(acknowledge), 1)
+        task.cancel()
+
+
 async def test_failed_offer_comes_again_and_refused_one_does_not():
     app = application(boot_of("active"))
     app.installer.answers[envelope(2)] = ["failed", "failed", None]

@@ -81,8 +81,8 @@ async def test_no_secret_is_kept_or_journaled():
     kept = repr(auth.boot.store.values) + repr(auth.boot.notes)
     for secret in (LABEL, LABEL.replace("-", ""), CHOSEN, "wrong password"):
         assert secret not in kept
-    assert auth.boot.events("login") == [("console", "owner")]
-    assert auth.boot.events("password") == [("console", "owner", "login", 0)]
+    assert auth.boot.events("login") == [("console", "owner", 0)]
+    assert auth.boot.events("password") == [("console", "owner", 0, 0)]
     salt, iterations, verifier = cbor.loads(auth.boot.store.values["users"])["owner"]
     assert (len(salt), iterations, len(verifier)) == (16, 10000, 32)
     assert verifier == fake.pbkdf2(CHOSEN.encode(), salt, iterations)
@@ -91,21 +91,59 @@ async def test_no_secret_is_kept_or_journaled():
 # Changing a password.
 
 
-async def test_change_asks_for_the_old_password_under_the_same_lockout():
+async def test_change_asks_for_the_old_password_and_the_third_wrong_one_ends_the_session():
+    from gatehouse import Refused
+
+    _clock, auth = device()
+    session = await auth.login("https", "owner", CHOSEN)
+    for _ in range(2):
+        with raises(Refused, "password"):
+            await auth.change(session, "not the old one", "another password")
+    assert auth.touch(session)
+    await auth.change(session, CHOSEN, "another password")
+    for wrong in range(3):
+        assert auth.touch(session), "what was right has cleared the count"
+        with raises(Refused, "password"):
+            await auth.change(session, CHOSEN, "a third password")
+    assert not auth.touch(session)
+    assert (await auth.login("https", "owner", "another password")).role == "owner"
+
+
+async def test_strangers_do_not_keep_an_open_session_from_its_password():
+    from gatehouse import Refused
+
+    _clock, auth = device(None)
+    session = await auth.login("https", "owner", LABEL)
+    for _ in range(4):
+        with raises(Refused, "password"):
+            await auth.login("https", "owner", "a guess")
+    with raises(Refused, "locked"):
+        await auth.login("https", "owner", LABEL)
+    await auth.change(session, LABEL, CHOSEN)
+    assert not session.fresh and not auth.fresh()
+
+
+async def test_strangers_do_not_lock_a_browser_out_that_has_been_here():
     from gatehouse import Refused
 
     clock, auth = device()
-    session = await auth.login("console", "owner", CHOSEN)
-    for _ in range(4):
+    for _ in range(20):
         with raises(Refused, "password"):
-            await auth.change(session, "not the old one", "another password")
+            await auth.login("https", "owner", "a guess")
+        clock.step(auth.left("https/owner"))
+    with raises(Refused, "password"):
+        await auth.login("https", "owner", "a guess")
     with raises(Refused, "locked"):
-        await auth.change(session, CHOSEN, "another password")
+        await auth.login("https", "owner", CHOSEN)
+    session = await auth.login("https", "owner", CHOSEN, True)
+    assert session.interface == "https"
+    for _ in range(4):  # it has delays of its own
+        with raises(Refused, "password"):
+            await auth.login("https", "owner", "a guess", True)
     with raises(Refused, "locked"):
-        await auth.login("console", "owner", CHOSEN)
-    clock.step(2)
-    await auth.change(session, CHOSEN, "another password")
-    assert (await auth.login("console", "owner", "another password")).role == "owner"
+        await auth.login("https", "owner", CHOSEN, True)
+    assert sorted(auth.lockouts()) == ["https-known/owner", "https/owner"]
+    assert auth.unlock("owner") and auth.lockouts() == {}
 
 
 async def test_a_change_ends_the_other_sessions_of_the_user():
@@ -196,7 +234,7 @@ async def test_damaged_passwords_open_nothing():
         auth.boot.store.values["users"] = damage
         with raises(Refused, "state"):  # never back to the label by itself
             await auth.login("console", "owner", LABEL)
-        auth.reset()
+        auth.unlock("owner")
 
 
 async def test_a_heap_without_room_is_told_and_lets_nobody_in():
@@ -260,6 +298,53 @@ async def test_a_full_house_lets_the_owner_in():
     viewer = await auth.login("https", "viewer", "a viewer's password")
     owner = await auth.login("console", "owner", CHOSEN)
     assert auth.touch(owner) and not auth.touch(viewer)
+
+
+async def test_nobody_is_put_out_for_a_lesser_user():
+    from gatehouse import Refused
+
+    _clock, auth = device(session=(300, 3600, 1))
+    await auth.set_password("viewer", "a viewer's password")
+    owner = await auth.login("console", "owner", CHOSEN)
+    with raises(Refused, "busy"):
+        await auth.login("https", "viewer", "a viewer's password")
+    assert auth.touch(owner) and auth.lockouts() == {}
+    auth.logout(owner)
+    assert (await auth.login("https", "viewer", "a viewer's password")).role == "viewer"
+
+
+async def test_what_is_under_way_when_an_ownership_ends_leaves_nothing_in_the_next():
+    import asyncio
+
+    from gatehouse import Refused, cbor
+
+    for name in ("login", "change", "set_password", "waits"):
+        _clock, auth = device()
+        slow = cbor.dumps({"owner": fake.verifier(CHOSEN, 3000)})
+        auth.boot.store.values["users"] = slow
+        session = await auth.login("https", "owner", CHOSEN)
+        work = {
+            "login": lambda: auth.login("https", "owner", CHOSEN),
+            "change": lambda: auth.change(session, CHOSEN, "the former owner's"),
+            "set_password": lambda: auth.set_password("operator", "the former owner's"),
+            "waits": lambda: auth.login("https", "owner", CHOSEN),
+        }[name]
+        tasks = [asyncio.create_task(work()) for _ in range(2 if name == "waits" else 1)]
+        for _ in range(3):
+            await asyncio.sleep_ms(0)
+        assert not tasks[-1].done()
+        auth.reset()
+        auth.boot.store.remove("users")
+        for task in tasks:
+            with raises(Refused, "session"):
+                await task
+        assert auth.boot.store.blob("users") is None and not auth.sessions(), name
+        with raises(Refused, "session"):  # until the restart, which comes at once
+            await auth.login("console", "owner", LABEL)
+        _clock, twin = device()  # the same without an end
+        twin.boot.store.values["users"] = slow
+        session, auth = await twin.login("https", "owner", CHOSEN), twin
+        await work()
 
 
 async def test_logout_and_sessions_that_nobody_made():

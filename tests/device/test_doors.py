@@ -203,6 +203,43 @@ async def test_an_adapter_that_fails_ends_the_application():
         await asyncio.wait_for_ms(made.doors.run(made.boot, made.application), 3000)
 
 
+async def test_an_adapter_without_memory_stays_closed_for_a_minute_and_is_told():
+    made = Doors()
+    made.ends["uart"] = MemoryError()
+    now = [0]
+    made.doors.ticks_ms = lambda: now[0]
+    task = asyncio.create_task(made.doors.run(made.boot, made.application))
+    await made.turn(1300)
+    assert made.running == set() == made.access.registry.serving
+    assert made.access.registry.disagreeing() == ["uart"] and made.application.changed.is_set()
+    made.ends.clear()
+    for now[0] in (59999, 60000):
+        made.access.registry.changed.set()
+        await made.turn(1200)
+        assert (made.running == {"uart"}) == (now[0] == 60000)
+    assert not task.done() and not made.access.registry.disagreeing()
+    task.cancel()
+
+
+async def test_https_is_not_even_loaded_where_the_heap_has_no_room():
+    from access import doors
+
+    Chip()
+    application, boot = fake.Application(), fake.Boot(interfaces=("https",))
+    application.access = doors.Access(boot, application)
+
+    def spare(size):
+        assert size > 65536, "what http.py asks for at each connection, and what stays"
+        raise MemoryError
+
+    doors.spare = spare
+    task = asyncio.create_task(doors.run(boot, application))
+    await asyncio.sleep_ms(200)
+    assert "access.http" not in sys.modules and not task.done()
+    assert application.access.registry.disagreeing() == ["https"]
+    task.cancel()
+
+
 async def test_without_doors_in_the_policy_nothing_is_imported():
     from access import doors
 
@@ -283,7 +320,10 @@ async def test_button_held_for_ten_seconds_returns_to_the_label():
     left = bytes(fake_nvs.Partition.data)
     assert b"password" not in left and b"kept" in left, "what NVS has erased is overwritten"
     assert boot.restarts == 1
-    session = await auth.login("console", "owner", "k7mq-x2pd-9wfh-rt4e")
+    from access import auth as auths
+    from access import policy
+
+    session = await auths.Auth(boot, policy.Registry(boot)).login("console", "owner", "k7mq-x2pd-9wfh-rt4e")
     assert session.fresh
 
 

@@ -159,6 +159,6 @@ def test_a_thousand_refusals_leave_what_was_there():
     told = [item[3:] for item in read(boot)]
     assert ["test", "before the flood"] in told
     assert len(told) <= 2 + 4
-    installer._notes_ms -= 600000  # ten minutes later
+    installer._notes._budget._since -= 600000  # ten minutes later
     asyncio.run(installer.offer(b"the last one"))
     assert read(boot)[-1][3:] == ["refused", "format", b"", 997]

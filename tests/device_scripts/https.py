@@ -73,9 +73,11 @@ class Session:
 class Auth:
     def __init__(self):
         self.open = []
+        self.known = []  # of each login, whether its browser has been here
         self.evaluated = 0
 
-    async def login(self, interface, user, password):
+    async def login(self, interface, user, password, known=False):
+        self.known.append(known)
         if user == "late":
             raise Refused("locked", "17 s")
         self.evaluated += 1
@@ -120,7 +122,8 @@ class Operations:
 
 class Application:
     class installer:
-        state = dict.fromkeys(("state",), "idle")
+        busy = False
+        state = {"state": "idle", "reason": None}  # noqa: RUF012 of the one object
         knows = staticmethod(lambda data: data == b"known")
 
     class offers:
@@ -139,6 +142,10 @@ class Boot:
         @staticmethod
         def required(name):
             return unhexlify(job["certificate" if name == "tls_cert" else "key"])
+
+        @staticmethod
+        def derive(purpose):
+            return purpose.encode() + b" of epoch %d" % job["epoch"]
 
 
 most = 0  # connections at once
@@ -168,12 +175,17 @@ async def obey(name, *arguments):
             "calls": the_operations.calls, "evaluated": the_auth.evaluated, "open": len(server.tasks), "most": most,
             "loaded": [module for module in sys.modules if module in ("microdot", "access.web", "access.message")],
             "sessions": len(server.sessions), "state": os.listdir("/state"), "offers": Application.offers.taken,
-            "alive": len(the_auth.open),
+            "alive": len(the_auth.open), "known": the_auth.known,
         })  # fmt: skip
     elif name == "expire":
         del the_auth.open[:]
     elif name == "state":
         Application.installer.state["state"] = arguments[0]
+    elif name == "installer":
+        Application.installer.busy = arguments[0]
+        Application.installer.state["state"], Application.installer.state["reason"] = arguments[1:]
+        await asyncio.sleep_ms(150)  # the listener looks
+        tell(name, arguments[0])
     elif name == "plaintext":
 
         class Open:

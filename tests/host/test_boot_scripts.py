@@ -43,6 +43,7 @@ WAYS = {
     "raises what is no Exception": "raise BaseException",
     "raises what cannot be printed": UNPRINTABLE,
     "fills the heap": FULL,
+    "takes Ctrl-C's switch away": "micropython.kbd_intr = None",
     "replaces machine": "sys.modules['machine'] = sys",
     "kills the interpreter's stack": "run()",
 }

@@ -48,7 +48,7 @@ def pki(tmp_path_factory):
 class Door:
     """The device's script, and a client for it."""
 
-    def __init__(self, pki, folder, limits=QUICK, room=None, page=5000):
+    def __init__(self, pki, folder, limits=QUICK, room=None, page=5000, epoch=0):
         with socket.socket() as reserved:
             reserved.bind(("127.0.0.1", 0))
             self.port = reserved.getsockname()[1]
@@ -61,6 +61,7 @@ class Door:
             "room": room,
             "port": self.port,
             "page": page,
+            "epoch": epoch,
         }
         flags = ("-X", "heapsize=8M")
         self.script = device.Session("https.py", job, before=pki.path, cwd=folder, flags=flags)
@@ -101,7 +102,7 @@ class Door:
     def login(self, user="owner", password=PASSWORD, **headers):
         status, found, body = self.ask("POST", "/api/login", {"user": user, "password": password}, **headers)
         if status == 200:
-            self.cookie = found["set-cookie"].split(";")[0]
+            self.cookie = "; ".join(line.split(";")[0] for line in found["set-cookie"].split("\n"))
             self.csrf = json.loads(body)["csrf"]
         return status, found, body
 
@@ -148,7 +149,11 @@ def everything(sock):
 def answer(data):
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
-    headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines}
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers.setdefault(name.lower(), []).append(value.strip())
+    headers = {name: "\n".join(values) for name, values in headers.items()}
     assert first.startswith("HTTP/1.1 "), data[:200]
     return int(first.split(" ")[1]), headers, body
 
@@ -219,9 +224,38 @@ def test_login_answers(door):
     assert door.seen()["evaluated"] == 1
     status, headers, body = door.login(user="fresh")
     assert status == 200 and json.loads(body)["fresh"] is True
-    name, *rest = headers["set-cookie"].split("; ")
-    assert re.fullmatch("__Host-session=[0-9a-f]{64}", name)
-    assert rest == ["Path=/", "Secure", "HttpOnly", "SameSite=Strict"]
+    session, known = (line.split("; ") for line in headers["set-cookie"].split("\n"))
+    assert re.fullmatch("__Host-session=[0-9a-f]{64}", session[0])
+    assert session[1:] == ["Path=/", "Secure", "HttpOnly", "SameSite=Strict"]
+    assert re.fullmatch("__Host-known=fresh.[0-9a-f]{16}.[0-9a-f]{64}", known[0])
+    assert known[1:] == [*session[1:], "Max-Age=31536000"]
+
+
+def test_browser_that_has_been_here_is_known_by_its_token_and_no_other(pki, tmp_path):
+    with Door(pki, tmp_path / "device") as door:
+        door.login()
+        token = next(word for word in door.cookie.split("; ") if "known" in word)
+        user, nonce, proof = token.split(".")
+        forged = [
+            (f"{user}.{nonce}.{'0' if proof[0] != '0' else '1'}{proof[1:]}", "owner"),
+            (f"{user}.{'0' * 16}.{proof}", "owner"),
+            (f"{user.replace('owner', 'viewer')}.{nonce}.{proof}", "viewer"),
+            (token, "viewer"),
+            (f"{user}.{nonce}.{proof}.{proof}", "owner"),
+            (f"{user}.{nonce}.", "owner"),
+            (user, "owner"),
+            ("", "owner"),
+            (token, "owner"),
+        ]
+        for door.cookie, name in forged:
+            door.login(name, "wrong")
+        assert door.seen()["known"] == [False] + [False] * (len(forged) - 1) + [True]
+        door.cookie = token
+        assert reason(door.call("state")) == (401, "session"), "it opens nothing"
+    with Door(pki, tmp_path / "next", epoch=1) as door:
+        door.cookie = token
+        door.login(password="wrong")
+        assert door.seen()["known"] == [False], "another ownership"
 
 
 def test_sessions_end_when_the_device_says_so(door):
@@ -366,6 +400,14 @@ def test_second_upload_waits_for_the_first(door):
     assert door.seen()["offers"] == [(b"y" * 50).hex()]
 
 
+def test_operations_of_an_upload_are_not_called_by_themselves(door):
+    door.login()
+    for name, arguments in (("update.receive", {"envelope": 1, "pack": 0}), ("update.offer", {})):
+        assert reason(door.call(name, **arguments)) == (404, "operation")
+    assert door.seen()["calls"] == []
+    assert door.ask("PUT", "/api/upload", b"x" * 100, X_Envelope="50")[0] == 200
+
+
 def test_upload_of_what_was_refused_already_takes_no_room(door):
     door.login()
     assert reason(door.ask("PUT", "/api/upload", b"known" + b"x" * 100, X_Envelope="5")) == (422, "state")
@@ -479,14 +521,52 @@ def test_slow_clients_are_given_up_and_hold_nobody_up(pki, tmp_path):
 
 def test_many_connections_wait_for_their_turn(pki, tmp_path):
     with Door(pki, tmp_path / "device", HASTY) as door:
+        assert door.ask("GET", "/")[0] == 200  # the first use leaves interned names
+        door.settled()
         heap = door.script.ask("heap")
         with contextlib.ExitStack() as stack:
             socks = [stack.enter_context(door.connect()) for _ in range(5)]
             assert [everything(sock) for sock in socks] == [b""] * 5
-        assert door.settled()["most"] == 2
+        assert door.settled()["most"] == 1, "strangers one by one"
         assert door.ask("GET", "/")[0] == 200
         door.settled()
-        assert door.script.ask("heap") - heap < 20000  # the first use leaves interned names
+        assert door.script.ask("heap") - heap < 4000
+
+
+def test_body_of_a_stranger_has_a_time_too(pki, tmp_path):
+    with Door(pki, tmp_path / "device", HASTY) as door:
+        head = f"POST /api/login HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nContent-Type: application/json\r\n"
+        started = time.monotonic()
+        with door.secure() as sock:
+            sock.sendall(f"{head}Content-Length: 900\r\n\r\n".encode())
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    sock.sendall(b" ")
+                    time.sleep(0.05)
+        assert time.monotonic() - started < 8
+        assert door.settled()["evaluated"] == 0
+        assert door.login()[0] == 200
+
+
+@pytest.mark.parametrize("state", [(True, "downloading", None), (True, "idle", None), (False, "failed", "memory")])
+def test_strangers_make_way_for_an_update(door, state):
+    with door.secure() as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n")
+        while door.seen()["open"] != 1:
+            pass
+        door.script.ask("installer", *state)
+        assert everything(stranger) == b""
+    with door.connect() as stranger:
+        stranger.settimeout(0.3)
+        assert door.seen()["open"] == 0
+        with pytest.raises(TimeoutError):
+            stranger.recv(1)
+        assert door.seen()["open"] == 0, "it waits outside"
+    door.script.ask("installer", False, "failed", "network")
+    assert door.login()[0] == 200
+    door.settled()
+    door.script.ask("installer", *state)
+    assert door.call("state")[0] == 200, "who is logged in sees how it goes"
 
 
 def test_no_plaintext_check_of_a_context_that_lets_it_through(door):
@@ -514,6 +594,8 @@ def test_answer_that_nobody_takes_is_given_up(pki, tmp_path):
 
 
 def test_nobody_stays_inside_when_the_door_closes(door):
+    door.login()
+    door.settled()
     with door.secure() as inside:
         inside.sendall(b"GET / HTTP/1.1\r\n")
         while door.seen()["open"] != 1:
@@ -521,6 +603,7 @@ def test_nobody_stays_inside_when_the_door_closes(door):
         started = time.monotonic()
         assert door.script.ask("close")
         assert everything(inside) == b"" and time.monotonic() - started < QUICK["HEAD_MS"] / 2000
+    assert door.seen()["alive"] == 0, "nor any session"
     with pytest.raises(ConnectionRefusedError):
         door.connect()
 

@@ -150,7 +150,8 @@ async def run(boot, operations, auth, application):
     """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
     server = Server(boot, operations, auth, application)
     try:
-        from access import certificate, upload, web
+        from access import certificate, upload
+        from access import web as _  # for its names alone: see gatehouse.memory.settle()
 
         upload.clean()  # what a power cut left
         server.context = certificate.tls_context(boot.store)
@@ -160,7 +161,7 @@ async def run(boot, operations, auth, application):
         print("https:", repr(error))
         return
     finally:
-        certificate = upload = web = None  # the last was here for its names alone: see gatehouse.memory.settle()
+        certificate = upload = _ = None
         passing.forget("certificate")
         _forget()
         gc.collect()

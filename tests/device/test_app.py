@@ -496,8 +496,8 @@ async def test_wanted_restart_is_a_sign_of_health_once_the_broker_has_the_report
         boot.signs = boot.restarts = 0
         app = application(boot)
         app.link.acknowledge = acknowledge
-        task = running(app)
-        await until(lambda: app.link.count("report"), "first report")
+        task, count = running(app), app.link.count
+        await until(lambda count=count: count("report"), "first report")
         assert not boot.signs
         await app.leave()
         assert (boot.signs, boot.restarts) == (int(acknowledge), 1)

@@ -533,6 +533,22 @@ def test_many_connections_wait_for_their_turn(pki, tmp_path):
         assert door.script.ask("heap") - heap < 4000
 
 
+def test_who_is_logged_in_has_two_connections_and_no_more(pki, tmp_path):
+    with Door(pki, tmp_path / "device", HASTY) as door:
+        door.login()
+        lines = f"Host: {HOST}\r\nOrigin: {ORIGIN}\r\nCookie: {door.cookie}\r\nX-CSRF-Token: {door.csrf}\r\n"
+        head = f"POST /api/call HTTP/1.1\r\n{lines}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(door.secure()).sendall(head.encode())
+            while door.seen()["open"] != 2:
+                pass
+            stack.enter_context(door.connect())
+            door.script.ask("installer", False, "idle", None)  # some turns of the listener
+            assert door.seen()["most"] == 2
+        assert door.call("state")[0] == 200
+
+
 def test_body_of_a_stranger_has_a_time_too(pki, tmp_path):
     with Door(pki, tmp_path / "device", HASTY) as door:
         head = f"POST /api/login HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nContent-Type: application/json\r\n"

@@ -9,7 +9,7 @@ import queue
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,12 +112,16 @@ def test_state_reboot_and_what_an_attacker_makes_of_it(shop: Stage, device: Devi
     assert "MemoryError" not in device.log.read_text()
 
 
+def of_boot(number: int) -> Callable[[dict], bool]:
+    return lambda claims: bool(claims["boots"] == number)
+
+
 def test_restarts_that_somebody_asks_for_are_no_sign_of_a_fault(shop: Stage, device: Device) -> None:
     """Three boots without a sign of health lead to recovery, which has no doors; these come sooner than that sign."""
     since = 0
     device.board.power_on()
     for boot in range(1, 7):
-        report = device.witness.wait(since, lambda claims, number=boot: claims["boots"] == number, 40)
+        report = device.witness.wait(since, of_boot(boot), 40)
         assert report and report.claims["mode"] == "active", device.log.read_text()[-2000:]
         since = device.witness.mark()
         if boot < 6:

@@ -234,7 +234,7 @@ async def test_https_is_not_even_loaded_where_the_heap_has_no_room():
 
     doors.spare = spare
     task = asyncio.create_task(doors.run(boot, application))
-    await asyncio.sleep_ms(200)
+    await asyncio.sleep_ms(1300)
     assert "access.http" not in sys.modules and not task.done()
     assert application.access.registry.disagreeing() == ["https"]
     task.cancel()

@@ -235,8 +235,8 @@ def _wait(key: CommandKey, sent: bytes, inbox: queue.Queue[tuple[str, bytes]], l
         told += f" ({strange} other message{'s' if strange > 1 else ''} on its topic)"
     if status != "online":
         raise GatehouseError(f"{told}: the broker says it is {status or 'unknown'}; see gatehouse watch", "timeout")
-    why = "it has just restarted (ask it for its state), its policy takes no MQTT commands, it is busy, or it has a newer "
-    why += "owner epoch than this key"
+    why = "it has just restarted (ask it for its state), its policy takes no MQTT commands, it is busy, or it has a "
+    why += "newer owner epoch than this key"
     raise GatehouseError(f"{told}: it is online, so {why} ({key.epoch})", "timeout")
 
 

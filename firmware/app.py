@@ -9,6 +9,7 @@ import gc
 
 from micropython import const
 
+import events
 import report
 import sensor
 from access import doors, passing
@@ -37,6 +38,7 @@ class Application:
         self.installer = installer.Installer(boot, self.changed.set)
         self.link = self.installer.link = link.for_device(boot, self.received, self.changed.set)
         self.offers = offers.Offers(self.installer, self.link.renew)
+        self.events = events.Events(boot, self.installer, self.link)
         self.access = doors.Access(boot, self)
         if self.access.registry.wants("mqtt-commands"):
             self.link.follow(self._topic("command"), True)  # now already, or the first session would end for it
@@ -50,12 +52,14 @@ class Application:
             self.offers.put(bytes(payload), bytes(topic))
         elif topic.endswith(b"/command") and self.access.remote:
             self.access.remote.received(payload)
+        elif topic.endswith(b"/journal/ack"):
+            self.events.received(payload)
 
     async def main(self):
         """Run all services. Ends when one of them does, by its exception."""
         await asyncio.gather(
             *(self.beat(), wifi.run(self.boot), self.link.run(), self.sense(), self.tell(), self.update()),
-            *(doors.run(self.boot, self), self.window()),
+            *(doors.run(self.boot, self), self.window(), self.events.run()),
         )
 
     async def beat(self):
@@ -170,6 +174,7 @@ async def _wait(event, limit_ms):
 def run(boot):
     """Run the application of a booted device (slots.Boot). Returns for a window of the REPL only; raises what fails."""
     passing.settle()
+    events.settle()
     try:
         asyncio.run(Application(boot).main())
     except Window:

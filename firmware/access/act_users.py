@@ -24,6 +24,9 @@ async def user_unlock(operations, session, values):
 
 
 async def keys(operations, session, values):
-    """The key that verifies this device's reports in this owner epoch: what a new owner gives to the own collector."""
+    """What verifies this device's reports and journal in this owner epoch: a new owner gives it to the own collector."""
     store = operations.boot.store
-    return {"epoch": store.number("epoch"), "report_key": hexlify(store.derive("report")).decode()}
+    found = {"epoch": store.number("epoch")}
+    for purpose in ("report", "journal"):
+        found[purpose + "_key"] = hexlify(store.derive(purpose)).decode()
+    return found

@@ -21,8 +21,10 @@ _TAG = const(16)  # bytes
 _HEADER = const(20)
 _MAX_ENTRY = const(256)  # bytes; a longer one loses its details
 
+_ACKNOWLEDGED = "acked"  # NVS: number of the last entry that a broker is known to have; firmware/events.py writes it
+
 # Boot.journal: a list, because an object of a class would keep this module in memory.
-_WHERE, _SIZE, _NUMBER, _LAST, _LOST = const(0), const(1), const(2), const(3), const(4)
+_WHERE, _SIZE, _NUMBER, _LAST, _LOST, _ACKED = const(0), const(1), const(2), const(3), const(4), const(5)
 
 
 def append(boot, event, *details):
@@ -47,6 +49,7 @@ def append(boot, event, *details):
         print("gatehouse: journal:", error)
         boot.journal = _end(boot)  # what the flash really holds
         boot.journal[_LOST] = state[_LOST] + 1
+        boot.journal[_ACKED] = state[_ACKED]  # NVS may be behind
         return False
     state[_SIZE] += len(data)
     state[_NUMBER] += 1
@@ -64,6 +67,12 @@ def turn(boot):
 def segments():
     """The numbers of the segments, oldest first."""
     return sorted(int(name[len(_NAME) :]) for name in os.listdir(FOLDER) if name.startswith(_NAME))
+
+
+def start(segment):
+    """The number of the last entry before a segment."""
+    with open(_path(segment), "rb") as file:
+        return int.from_bytes(file.read(_HEADER)[:4], "big")
 
 
 def entries(segment):
@@ -86,24 +95,30 @@ def _path(segment):
 
 
 def _end(boot):
-    """Where the journal on flash ends. A segment whose chain does not hold is left as it is: a new one goes on."""
+    """Where the journal on flash ends.
+
+    A segment whose chain does not hold is left as it is: a new one goes on behind what holds. Its numbers are above
+    all that are on flash or that a broker acknowledged: one number for two entries would hide one of them.
+    """
     known = segments()
     while known and os.stat(_path(known[-1]))[6] < _HEADER:
         os.remove(_path(known.pop()))  # a cut left it empty
+    acked = boot.store.number(_ACKNOWLEDGED)
     if not known:
-        return [0, 0, 0, bytes(_TAG), 0]
+        return [0, 0, acked, bytes(_TAG), 0, acked]
     with open(_path(known[-1]), "rb") as file:
         header = file.read(_HEADER)
     number, last, size = int.from_bytes(header[:4], "big"), header[4:], _HEADER
     key = boot.store.derive("journal")
+    holds = True
     for entry, tag, before in entries(known[-1]):
-        if tag != mac.hmac_sha256(key, before, entry)[:_TAG]:
-            break
         number += 1
-        last = tag
-        size += 2 + len(entry) + _TAG
-    whole = size == os.stat(_path(known[-1]))[6]
-    return [known[-1], size if whole else 0, number, last, 0]
+        holds = holds and tag == mac.hmac_sha256(key, before, entry)[:_TAG]
+        if holds:
+            last = tag
+            size += 2 + len(entry) + _TAG
+    whole = number >= acked and size == os.stat(_path(known[-1]))[6]
+    return [known[-1], size if whole else 0, max(number, acked), last, 0, acked]
 
 
 def _begin(state):

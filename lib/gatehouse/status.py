@@ -55,6 +55,7 @@ _FLASH = const(15)
 _COUNTER = const(16)
 HEALTH = const(17)
 _FAILURE = const(18)
+_JOURNAL = const(19)
 
 _MAX_DETAIL = const(96)  # characters of a free text: a report stays within one TLS record of the link
 
@@ -164,6 +165,8 @@ def _private(boot, installer, now):
         _FLASH: space[0] * space[3],
         HEALTH: health,
     }
+    if boot.journal:  # as journal.py keeps it: number and tag of the last entry, and the number that is acknowledged
+        found[_JOURNAL] = [boot.journal[2], boot.journal[3], boot.journal[5]]
     if boot.failure:
         found[_FAILURE] = str(boot.failure)[:_MAX_DETAIL]
     if installer:

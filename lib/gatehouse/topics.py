@@ -11,6 +11,7 @@ report gatehouse/{id}/report device retained
 summary gatehouse/{id}/summary device retained
 sensor gatehouse/{id}/sensor device -
 journal gatehouse/{id}/journal device -
+journal-ack gatehouse/{id}/journal/ack host -
 reply gatehouse/{id}/reply device -
 offer gatehouse/{id}/offer host retained
 group-offer gatehouse/group/{group}/offer host retained

@@ -88,6 +88,7 @@ class Boot:
         self.config_digest = b""
         self.generation = 1
         self.window = 0
+        self.journal = None
         self.fed = self.signs = self.confirms = self.restarts = 0
 
     def now(self):

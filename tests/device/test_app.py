@@ -7,6 +7,9 @@ import fake_boot
 from harness import raises
 
 
+JOURNAL = "gatehouse/gh-1/journal/ack"
+
+
 class Network:
     STA_IF, AP_IF = 0, 1
 
@@ -413,6 +416,28 @@ async def test_sensor_fault_and_its_end_are_reported():
     task.cancel()
 
 
+# The journal.
+
+
+async def test_journal_is_sent_and_asked_for():
+    boot = boot_of("active")
+    app = application(boot)
+    asked = []
+    app.events.received = asked.append
+    app.events.LOOK_MS = 1
+
+    async def step():
+        app.link.publish("gatehouse/gh-1/journal", b"x")
+
+    app.events._step = step
+    task = running(app)
+    await until(lambda: app.link.count("journal"), "journal")
+    app.link.on_message(b"gatehouse/gh-1/journal/ack", b"\0")
+    app.link.on_message(b"gatehouse/gh-1/offer", b"")
+    assert asked == [b"\0"]
+    task.cancel()
+
+
 # Offers.
 
 
@@ -439,7 +464,7 @@ async def test_only_offers_go_to_the_installer():
 async def test_commands_reach_who_takes_them_while_the_policy_wants():
     boot = boot_of("active")
     app = application(boot)
-    assert app.link.followed == {"gatehouse/gh-1/command"}  # before the first connect
+    assert app.link.followed == {"gatehouse/gh-1/command", JOURNAL}  # before the first connect
     task = asyncio.create_task(sys.modules["access.doors"]._serve("mqtt-commands", boot, app, app.access))
     await until(lambda: app.access.remote, "commands")
     taken = []
@@ -459,7 +484,7 @@ async def test_commands_end_with_the_policy_that_wants_them():
     await until(lambda: app.access.remote, "commands")
     task.cancel()
     await until(lambda: app.access.remote is None, "end of commands")
-    assert app.link.followed == set()
+    assert app.link.followed == {JOURNAL}
     app.link.on_message(b"gatehouse/gh-1/command", b"x")
 
 
@@ -469,7 +494,7 @@ async def test_no_commands_where_the_policy_wants_none():
     app = application(boot)
     task = running(app)
     await until(lambda: app.link.count("report"), "first report")
-    assert app.link.followed == set() and app.access.remote is None
+    assert app.link.followed == {JOURNAL} and app.access.remote is None
     app.link.on_message(b"gatehouse/gh-1/command", b"x")
     task.cancel()
 

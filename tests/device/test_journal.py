@@ -92,10 +92,41 @@ def test_changed_entry_breaks_the_chain_and_the_journal_goes_on():
         pass
     else:
         raise AssertionError("a changed entry passed")
-    from gatehouse import cbor, journal
+    from gatehouse import cbor, journal, mac
 
     first = cbor.loads(next(journal.entries(2))[0])
-    assert first[0] == 2 and first[3] == "boot", "a new segment follows what still holds"
+    assert first[0] == 4 and first[3] == "boot", "a new segment, and no number for a second time"
+    _, tag, before = next(journal.entries(2))
+    assert before == next(journal.entries(1))[1], "it follows what still holds"
+    assert tag == mac.hmac_sha256(boot.store.derive("journal"), before, cbor.dumps(first))[:16]
+
+
+def test_numbers_go_on_above_what_a_broker_acknowledged():
+    _, boot = start()
+    boot.note("test", "one")
+    boot.store.put_number("acked", 40)
+    os.remove("/state/journal-1")
+    boot = device.boot()
+    assert [item[0] for item in read(boot)] == [41]
+    assert boot.journal[5] == 40
+    boot.note("test", "two")
+    boot = device.boot()
+    assert [item[0] for item in read(boot)] == [41, 42, 43], "twin: what is acknowledged is all there"
+    assert len(os.listdir("/state")) == 3 + 1
+
+
+def test_what_is_acknowledged_outlives_an_entry_that_found_no_room():
+    _, boot = start()
+    from gatehouse import journal
+
+    def full(*_):
+        raise OSError(28)
+
+    real, journal._begin = journal._begin, full
+    boot.journal[1], boot.journal[5] = 4096, 1
+    assert not journal.append(boot, "lost one")
+    journal._begin = real
+    assert boot.journal[5] == 1 and boot.store.number("acked") == 0
 
 
 def test_cut_at_each_operation_loses_at_most_the_entry_that_was_written():

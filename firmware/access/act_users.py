@@ -24,7 +24,7 @@ async def user_unlock(operations, session, values):
 
 
 async def keys(operations, session, values):
-    """What verifies this device's reports and journal in this owner epoch: a new owner gives it to the own collector."""
+    """What verifies reports and journal in this owner epoch: a new owner gives it to the own collector."""
     store = operations.boot.store
     found = {"epoch": store.number("epoch")}
     for purpose in ("report", "journal"):

@@ -69,7 +69,8 @@ async def test_keys_are_those_of_the_owner_epoch():
     operations.boot.store.put_number("epoch", 1)
     second = await operations.call(owner, "keys", {})
     assert (first["epoch"], second["epoch"]) == (0, 1) and first["report_key"] != second["report_key"]
-    assert len(second["report_key"]) == 64
+    assert len(second["report_key"]) == len(second["journal_key"]) == 64
+    assert len({found[name] for found in (first, second) for name in ("report_key", "journal_key")}) == 4
 
 
 # The policy.

@@ -6,7 +6,6 @@ import sys
 import fake_boot
 from harness import raises
 
-
 JOURNAL = "gatehouse/gh-1/journal/ack"
 
 

@@ -254,7 +254,7 @@ def test_requests_move_nothing_forward():
 
 
 def test_malformed_requests_do_nothing():
-    boot, found = start(3)
+    _, found = start(3)
     send(found)
     for payload in (
         b"",
@@ -292,12 +292,12 @@ def test_flood_of_requests_sends_once_in_a_while():
 
 
 def test_message_ends_where_the_chain_is_broken():
-    boot, _ = start(6)
+    start(6)
     with open("/state/journal-1", "rb") as file:
         data = file.read()
     at = data.index(b"dtest\x03")
     device.write("/state/journal-1", data[: at + 5] + b"\x17" + data[at + 6 :])
-    boot, found = again()
+    _, found = again()
     send(found)
     from gatehouse import cbor
 
@@ -357,7 +357,7 @@ async def be_left_alone(found):
 def test_modules_do_not_stay():
     import sys
 
-    boot, found = start(3)
+    _, found = start(3)
     import events
 
     events.settle()
@@ -368,7 +368,7 @@ def test_modules_do_not_stay():
 def test_cut_at_each_operation_loses_nothing_that_was_not_told():
     boot, found = start(5)
     send(found)
-    for number in range(90):
+    for _ in range(90):
         boot.note("test", bytes(200))
     key = boot.store.derive("journal")
     saved = chip.snapshot()
@@ -377,7 +377,7 @@ def test_cut_at_each_operation_loses_nothing_that_was_not_told():
     while True:
         cut += 1
         chip.restore(saved)
-        boot, found = again()
+        _, found = again()
         link = found._link
         link.messages = list(had)
         chip.power.on(cut)

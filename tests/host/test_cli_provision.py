@@ -109,7 +109,8 @@ def test_its_certificate_is_for_its_id_and_its_key(item, device):
 def test_the_host_keeps_the_report_key_and_the_label_and_no_other_secret(device):
     values, _, _ = parts(device)
     secrets = json.loads((device / "secrets.json").read_text())
-    assert secrets.keys() == {"report_key", "label_password"}
+    assert secrets.keys() == {"report_key", "journal_keys", "label_password"}
+    assert secrets["journal_keys"] == {"0": cose.journal_key(values["device_key"]).hex()}
     assert secrets["report_key"] == cose.report_key(values["device_key"]).hex()
     public = (device / "device.json").read_text() + (device / "secrets.json").read_text()
     for name in ("device_key", "tls_key"):

@@ -30,6 +30,7 @@ COMMANDS = {
     "inspect": "Print an envelope, pack, report or flash image in words, and verify it.",
     "sim": "Run simulated devices.",
     "send": "Ask a device to do something, over MQTT.",
+    "journal": "Show the event log of a device, and verify its chain.",
     "command-key": "Write the key of one role and client of a device.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
     "watch": "Watch the fleet live, every report verified.",

@@ -100,6 +100,11 @@ def report_key(device_key: bytes, epoch: int = 0) -> bytes:
     return hkdf(device_key, cbor.dumps(["gatehouse/1", "report", "", "", epoch]))
 
 
+def journal_key(device_key: bytes, epoch: int = 0) -> bytes:
+    """The key that a device's journal is chained with (docs/journal.md), of one owner epoch."""
+    return hkdf(device_key, cbor.dumps(["gatehouse/1", "journal", "", "", epoch]))
+
+
 def command_key(device_key: bytes, role: str, client: str, epoch: int = 0) -> bytes:
     """The key of one client's commands to a device in one role (docs/commands.md), of one owner epoch."""
     return hkdf(device_key, cbor.dumps(["gatehouse/1", "command", role, client, epoch]))

@@ -1,7 +1,8 @@
 """Make a device: identity, keys, signed anchors and configuration, and the flash image that holds it all.
 
 What the device keeps secret is in its flash image and nowhere else; of the device key only what verifiers of reports
-need is kept, derived from it. The label's password is kept to be printed: the device itself holds its verifier.
+and journals need is kept, derived from it. The label's password is kept to be printed: the device itself holds its
+verifier.
 """
 
 from __future__ import annotations
@@ -261,7 +262,12 @@ def _identity(
         },
         "provisioned": datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
     }
-    return facts, values, {"report_key": cose.report_key(device_key).hex(), "label_password": password}
+    private = {
+        "report_key": cose.report_key(device_key).hex(),
+        "journal_keys": {"0": cose.journal_key(device_key).hex()},  # by owner epoch
+        "label_password": password,
+    }
+    return facts, values, private
 
 
 def _trust(item: product.Product, board: product.Board) -> bytes:

@@ -200,7 +200,7 @@ def send(
     GatehouseError where the broker or the device gives none; "counter" where the device had seen this number or more,
     which is then known here.
     """
-    with Counter(key).alone() as counter, _session(item, host, port, key.device) as (client, inbox):
+    with Counter(key).alone() as counter, session(item, host, port, key.device, ("status", "reply")) as (client, inbox):
         number = counter.next()
         sent = request(key, number, operation, arguments)
         client.publish(topics.topic("command", id=key.device), sent, 1)
@@ -241,10 +241,13 @@ def _wait(key: CommandKey, sent: bytes, inbox: queue.Queue[tuple[str, bytes]], l
 
 
 @contextlib.contextmanager
-def _session(
-    item: product.Product, host: str, port: int, device: str
+def session(
+    item: product.Product, host: str, port: int, device: str, names: tuple[str, ...]
 ) -> Iterator[tuple[mqtt.Client, queue.Queue[tuple[str, bytes]]]]:
-    """A client that is subscribed to what a device replies and whether it is there, and the queue of that."""
+    """A client that is subscribed to these topics of a device, and the queue of (topic, payload) of what comes.
+
+    GatehouseError when the broker cannot be reached or does not take us.
+    """
     where = f"broker {host}:{port}"
     inbox: queue.Queue[tuple[str, bytes]] = queue.Queue()
     ready: queue.Queue[str | None] = queue.Queue()
@@ -256,7 +259,7 @@ def _session(
         if reason.is_failure:
             ready.put(f"it refuses us: {reason}")
         else:
-            client.subscribe([(topics.topic(name, id=device), 1) for name in ("status", "reply")])
+            client.subscribe([(topics.topic(name, id=device), 1) for name in names])
 
     def disconnected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         ready.put(f"it closed the connection ({reason}); is ca/host.pem by the authority that it trusts?")

@@ -203,6 +203,13 @@ def _lockouts(value: Any) -> dict[str, dict[str, int]]:
     return {_text(name): _uints("level", "seconds")(pair) for name, pair in value.items()}
 
 
+def _journal(value: Any) -> dict[str, Any]:
+    match value:
+        case [last, tag, acknowledged]:
+            return {"last": _uint(last), "tag": _hex(16, 16)(tag), "acknowledged": _uint(acknowledged)}
+    raise ValueError("no list of 3")
+
+
 def _first(name: str) -> Reader:
     return lambda value: _uints(name)(value)[name]
 
@@ -258,6 +265,7 @@ GATEHOUSE: Table = {
     16: ("counter", _counter, True),
     17: ("degraded", _texts, True),
     18: ("failure", _text, False),
+    19: ("journal", _journal, False),
     32: ("sensor", _inner(SENSOR, "sensor."), False),
     33: ("link", _inner(LINK, "link."), False),
     34: ("wifi", _inner(WIFI, "wifi."), False),

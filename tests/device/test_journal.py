@@ -175,6 +175,31 @@ def test_full_flash_loses_events_and_says_how_many():
     assert read(boot)[-1][3:] == ["next", "lost", 2]
 
 
+def test_wear_of_the_flash_is_the_documented_one():
+    """docs/journal.md computes with it: one erased block an entry, and no block twice as often as the mean."""
+    import vfs
+
+    class Counted(chip.Flash):
+        def ioctl(self, request, argument):
+            if request == 6:
+                erased[argument] += 1
+            return super().ioctl(request, argument)
+
+    erased = [0] * 64
+    _, boot = start()
+    for size in (10, 160):
+        vfs.umount("/state")
+        chip.devices["/state"] = Counted(64)
+        vfs.VfsLfs2.mkfs(chip.devices["/state"], progsize=32, readsize=32)
+        vfs.mount(vfs.VfsLfs2(chip.devices["/state"], progsize=32, readsize=32), "/state")
+        boot.journal = None
+        erased[:] = [0] * 64
+        for _ in range(1300):
+            assert boot.note("test", bytes(size))
+        assert 0.9 < sum(erased) / 1300 < 1.1
+        assert max(erased) < 2 * sum(erased) / 64
+
+
 def test_a_thousand_refusals_leave_what_was_there():
     import asyncio
 

@@ -55,6 +55,16 @@ def test_claims_say_what_runs():
     assert cbor.loads(cbor.dumps(found)) == found
 
 
+def test_journal_is_told_once_there_is_one():
+    from gatehouse import status
+
+    fake_boot.slot()
+    boot = fake_boot.Boot()
+    assert 19 not in private(status.claims(boot))
+    boot.journal = [1, 4000, 41, b"T" * 16, 0, 39]
+    assert private(status.claims(boot))[19] == [41, b"T" * 16, 39]
+
+
 def test_nonce_is_answered():
     from gatehouse import status
 

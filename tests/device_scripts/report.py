@@ -1,4 +1,4 @@
-"""Runs inside MicroPython: the application's report of a made-up device. Job: {path, mode, nonce, update, refused}."""
+"""Runs inside MicroPython: the application's report of a made-up device. Job: {path, mode, nonce, journal, ...}."""
 
 import json
 import os
@@ -55,6 +55,8 @@ import report  # noqa: E402
 
 fake_boot.slot()
 boot = fake_boot.Boot(job.get("mode", "active"), job.get("clock"))
+if job.get("journal"):
+    boot.journal = [1, 4000, job["journal"], b"T" * 16, 0, job["journal"] - 2]  # as lib/gatehouse/journal.py keeps it
 reporter = report.Reporter(boot, Installer(), Link(), Sensor(), fake_access.Access(**job.get("access", {})))
 reporter.read()
 nonce = unhexlify(job["nonce"]) if job.get("nonce") else None

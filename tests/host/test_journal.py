@@ -237,7 +237,7 @@ BAD_MESSAGES = {
     "long entry": cbor2.dumps([1, [[bytes(257), bytes(16)]], bytes(16)]),
     "empty entry": cbor2.dumps([1, [[b"", bytes(16)]], bytes(16)]),
     "no number anywhere": cbor2.dumps([1, [[b"\xff", bytes(16)]], bytes(16)]),
-    "too long": message(ROWS[:1]) + bytes(2048),
+    "too long": message(chain([("did", bytes(240))] * 8)),
     "more behind it": message(ROWS[:1]) + b"\0",
 }
 
@@ -349,8 +349,15 @@ def test_a_look_is_an_anchor_for_the_next(item, device, tmp_path):
     look(item, "--image", tmp_path / "b.bin").refused(1, "journal.json is damaged")
 
 
-def database(path, rows, name="gh-1"):
+def database(path, rows, *heads, name="gh-1"):
+    """As `gatehouse collect` writes it, of entries and of the rows that reports called the last one."""
     with sqlite3.connect(path) as made_here:
+        made_here.execute("CREATE TABLE reports (device TEXT, alarm TEXT, claims TEXT)")
+        for row in heads:
+            claims = json.dumps({"journal": {"last": row[0], "tag": row[2].hex(), "acknowledged": 0}})
+            made_here.execute("INSERT INTO reports VALUES (?, NULL, ?)", (name, claims))
+            made_here.execute("INSERT INTO reports VALUES (?, 'an alarm', ?)", (name, claims.replace("last", "lost")))
+        made_here.execute("INSERT INTO reports VALUES (?, NULL, '{}')", (name,))
         made_here.execute("CREATE TABLE journal (device TEXT, number INTEGER, entry BLOB, tag BLOB, before BLOB)")
         made_here.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", [(name, *row) for row in rows])
     return path
@@ -369,6 +376,19 @@ def test_database_of_a_collector_beside_an_image(item, device, tmp_path):
     assert done.code == 1 and {fault["reason"] for fault in done.json["faults"]} == {"fork", "anchor", "truncated"} - {
         "truncated"
     }, done.json["faults"]
+
+
+def test_heads_that_a_collector_has_are_anchors(item, device, tmp_path):
+    rows = chain(EVENTS, device_key=device)
+    held = database(tmp_path / "a.sqlite", rows[:25], rows[9], rows[24])
+    done = look(item, "--database", held, "--json")
+    assert done.code == 0 and done.json["faults"] == [], done.out
+    (item.devices / "gh-1" / "journal.json").unlink()
+    done = look(item, "--database", database(tmp_path / "b.sqlite", rows[:25], rows[9], rows[30]), "--json")
+    assert done.code == 1 and [fault["reason"] for fault in done.json["faults"]] == ["truncated"]
+    other = chain([("did", "https", 1)] * 30, device_key=device)
+    done = look(item, "--database", database(tmp_path / "c.sqlite", rows[:25], other[9]), "--json")
+    assert done.code == 1 and [fault["reason"] for fault in done.json["faults"]] == ["anchor"]
 
 
 def test_bad_input_is_one_clear_line(item, device, tmp_path):

@@ -122,6 +122,14 @@ def test_malformed_access_is_refused(name):
     refused("format", sealed(claims(**(good | BAD_ACCESS[name]))), DEVICES)
 
 
+def test_journal_of_the_device_in_words(real):
+    data, _ = real(journal=41)
+    told = {"last": 41, "tag": (b"T" * 16).hex(), "acknowledged": 39}
+    assert reports.verify(data, DEVICES, "gh-1").claims["journal"] == told
+    data, _ = real()
+    assert "journal" not in reports.verify(data, DEVICES, "gh-1").claims
+
+
 def test_recovery_in_words():
     found = claims(c270=None, c271=None, c273=None, p2="recovery", p8=None, p18="digest: /slots/a", p17=["recovery"])
     for label in (1, 3, 4, 11, 13):
@@ -262,6 +270,9 @@ def test_a_private_claim_is_missing(label):
         ({"p16": [1]}, "counter"),
         ({"p16": [1, 2.0]}, "counter"),
         ({"p17": "ok"}, "degraded"),
+        ({"p19": [1, b"T" * 15, 0]}, "journal"),
+        ({"p19": [1, b"T" * 16]}, "journal"),
+        ({"p19": [-1, b"T" * 16, 0]}, "journal"),
         ({"p32": {1: "t", 2: "C", 3: "21", 4: None}}, "sensor.value"),
         ({"p33": {1: 1}}, "link.dropped"),
         ({"p34": {1: None, 2: 0.5}}, "wifi.signal"),

@@ -6,6 +6,7 @@ are missing at the end: for that verify() is told what is known from elsewhere, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import itertools
@@ -26,6 +27,11 @@ _MAX_ENTRY = 256  # bytes; lib/gatehouse/journal.py writes no longer one
 TAG = 16  # bytes
 _HEADER = 20  # of a segment: number of the entry before its first, and that one's tag
 _SEGMENT = "/state/journal-"
+_ENTRIES = "SELECT number, entry, tag, before FROM journal WHERE device = ?"
+_HEADS = """
+    SELECT DISTINCT json_extract(claims, '$.journal.last') AS last, json_extract(claims, '$.journal.tag')
+    FROM reports WHERE device = ? AND alarm IS NULL AND last > 0
+"""
 _LATER = 2  # owner epochs beyond the one that is known for which keys are tried
 
 # What can be wrong, as stable codes.
@@ -193,20 +199,23 @@ def from_image(data: bytes) -> Image:
     )  # fmt: skip
 
 
-def from_database(path: Path, device: str) -> list[Record]:
-    """What a collector has stored of a device (docs/journal.md, "Collectors"). GatehouseError where that is not there.
+def from_database(path: Path, device: str) -> tuple[list[Record], list[Known]]:
+    """What a collector has stored of a device: entries, and the heads that its reports told (`gatehouse collect`).
 
-    The table `journal` has the columns device, number, entry, tag and before.
+    GatehouseError where that is not there.
     """
     if not path.is_file():
         raise GatehouseError(f"{path} is not there: give the database file of a collector")
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            rows = database.execute("SELECT number, entry, tag, before FROM journal WHERE device = ?", (device,))
-            found = [Record(number, bytes(entry), bytes(tag), bytes(before)) for number, entry, tag, before in rows]
-    except (sqlite3.Error, TypeError) as error:
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            rows = database.execute(_ENTRIES, (device,)).fetchall()
+            heads = database.execute(_HEADS, (device,)).fetchall()
+        records = [Record(number, bytes(entry), bytes(tag), bytes(before)) for number, entry, tag, before in rows]
+        known = [Known(last, bytes.fromhex(tag), "a report that was collected") for last, tag in heads]
+    except (sqlite3.Error, TypeError, ValueError) as error:
         raise GatehouseError(f"{path} is no database of a collector: {error}", FORMAT) from None
-    return found
+    return records, known
 
 
 # Keys.

@@ -67,8 +67,9 @@ def command(
     before = _remembered(anchor)
     known += [before] if before else []
     if database:
-        stored = journal.from_database(database, device)
+        stored, heads = journal.from_database(database, device)
         records += stored
+        known += heads
         sources.append(f"{database} ({len(stored)})")
     if image:
         held = journal.from_image(product.read(image))

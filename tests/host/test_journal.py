@@ -292,7 +292,8 @@ def write_image(item, path, *segments, acked=0):
         table = partitions.from_binary(bytes(data[partitions.TABLE_OFFSET :][: partitions.TABLE_SIZE]))
         place = partitions.find(table, "nvs")
         values = journal.nvs.read_nvs(bytes(data[place.offset : place.end]))[flash.NAMESPACE]
-        data[place.offset : place.end] = flash.nvs_image({**values, "acked": acked}, place.size)
+        kept = {name: value for name, value in values.items() if not isinstance(value, str)}
+        data[place.offset : place.end] = flash.nvs_image({**kept, "acked": acked}, place.size)
     path.write_bytes(data)
     return path
 

@@ -112,7 +112,18 @@ def test_numbers_go_on_above_what_a_broker_acknowledged():
     boot.note("test", "two")
     boot = device.boot()
     assert [item[0] for item in read(boot)] == [41, 42, 43], "twin: what is acknowledged is all there"
-    assert len(os.listdir("/state")) == 3 + 1
+    boot.store.put_number("acked", 50)
+    boot = device.boot()
+    from gatehouse import journal
+
+    assert numbers(boot) == [41, 42, 43, 51]
+    assert journal.segments() == [1, 2] and journal.start(2) == 50
+
+
+def numbers(boot):
+    from gatehouse import cbor, journal
+
+    return [cbor.loads(entry)[0] for segment in journal.segments() for entry, _, _ in journal.entries(segment)]
 
 
 def test_what_is_acknowledged_outlives_an_entry_that_found_no_room():
@@ -131,8 +142,8 @@ def test_what_is_acknowledged_outlives_an_entry_that_found_no_room():
 
 def test_cut_at_each_operation_loses_at_most_the_entry_that_was_written():
     _, boot = start()
-    for number in range(53):
-        boot.note("test", number)  # the next ones begin a new segment
+    while boot.journal[1] < 4096 - 300:
+        boot.note("test")  # some of the next ones begin a new segment
     saved = chip.snapshot()
     cut = 0
     while True:

@@ -234,7 +234,7 @@ BAD_MESSAGES = {
     "nine entries": message(ROWS[:9]),
     "short tag before": cbor2.dumps([1, [[ROWS[0][1], ROWS[0][2]]], bytes(15)]),
     "short tag": cbor2.dumps([1, [[ROWS[0][1], bytes(15)]], bytes(16)]),
-    "long entry": cbor2.dumps([1, [[bytes(257), bytes(16)]], bytes(16)]),
+    "long entry": message(chain([("did", bytes(250))])),
     "empty entry": cbor2.dumps([1, [[b"", bytes(16)]], bytes(16)]),
     "no number anywhere": cbor2.dumps([1, [[b"\xff", bytes(16)]], bytes(16)]),
     "too long": message(chain([("did", bytes(240))] * 8)),

@@ -88,7 +88,7 @@ def command(
         sources.append(f"{host}:{port} ({len({record.number for record in answer.records})})")
     found = journal.verify(records, keys, known)
     found.faults[:0] = faults
-    if found.head and not found.faults and (not before or found.head.number > before.number):
+    if found.head and not found.faults:  # not before what was remembered: that would be a fault
         _remember(anchor, found.head)
     _show(device, sources, found, notes, last)
     return 1 if found.faults else 0

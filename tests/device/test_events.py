@@ -201,6 +201,14 @@ def test_what_the_ring_lost_is_told_in_the_chain():
     assert read_events(boot).count("dropped") == 1, "told once"
 
 
+def test_loss_is_told_once_whatever_comes_then():
+    boot, found = start(800)
+    assert asyncio.run(found._step()) is True
+    boot, found = again()
+    send(found)
+    assert read_events(boot).count("dropped") == 1
+
+
 def read_events(boot):
     from gatehouse import cbor, journal
 
@@ -236,9 +244,20 @@ def test_who_asks_has_it_sent_again():
     send(found)
     del found._link.messages[:]
     found.received(memoryview(b"\x14"))  # has 20
+    assert asyncio.run(found._step()) and boot.journal[5] == 31
     send(found)
     assert numbers(found, boot) == list(range(21, 32))
     assert boot.journal[5] == 31
+
+
+def test_of_several_who_ask_each_gets_what_it_lacks():
+    boot, found = start(30)
+    send(found)
+    del found._link.messages[:]
+    for payload in (b"\x16", b"\x14", b"\x18\x19"):
+        found.received(payload)
+    send(found)
+    assert numbers(found, boot) == list(range(21, 32))
 
 
 def test_requests_move_nothing_forward():
@@ -251,6 +270,11 @@ def test_requests_move_nothing_forward():
     boot.note("test")
     send(found)
     assert numbers(found, boot) == list(range(1, 33))
+    found.received(b"\x19\xff\xff")
+    send(found)
+    found.received(b"\x18\x1e")
+    send(found)
+    assert numbers(found, boot)[32:] == [31, 32], "a number that was never sent holds no honest request back"
 
 
 def test_malformed_requests_do_nothing():
@@ -276,6 +300,22 @@ def test_malformed_requests_do_nothing():
     assert send(found) == 1
 
 
+def test_long_request_takes_no_memory():
+    _, found = start(3)
+    import events
+
+    class Cbor:
+        @staticmethod
+        def loads(data, depth):
+            assert len(data) <= 9
+            return real.loads(data, depth)
+
+    real, events.cbor = events.cbor, Cbor
+    found.received(memoryview(bytes(8192)))
+    found.received(memoryview(b"\x1b\0\0\0\1\0\0\0\0"))
+    assert found._asked == 1 << 32
+
+
 def test_flood_of_requests_sends_once_in_a_while():
     boot, found = start(30)
     send(found)
@@ -289,6 +329,15 @@ def test_flood_of_requests_sends_once_in_a_while():
     Clock.now += 10
     send(found)
     assert len(numbers(found, boot)) == 63 + 32, "the request is not forgotten"
+
+
+def test_flood_of_requests_on_a_slow_link_lets_a_pass_come_to_its_end():
+    boot, found = start(60)
+    for _ in range(12):
+        found.received(b"\0")
+        Clock.now += 10
+        asyncio.run(found._step())
+    assert max(numbers(found, boot)) == 61
 
 
 def test_message_ends_where_the_chain_is_broken():

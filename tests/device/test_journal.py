@@ -142,8 +142,8 @@ def test_what_is_acknowledged_outlives_an_entry_that_found_no_room():
 
 def test_cut_at_each_operation_loses_at_most_the_entry_that_was_written():
     _, boot = start()
-    while boot.journal[1] < 4096 - 300:
-        boot.note("test")  # some of the next ones begin a new segment
+    while boot.journal[1] < 4096 - 700:
+        boot.note("test", bytes(200))  # some of the next ones begin a new segment
     saved = chip.snapshot()
     cut = 0
     while True:
@@ -153,8 +153,8 @@ def test_cut_at_each_operation_loses_at_most_the_entry_that_was_written():
         before = read(boot)
         chip.power.on(cut)
         try:
-            for number in range(20):
-                boot.note("cut", number)
+            for number in range(7):
+                boot.note("cut", number, bytes(150))
             break
         except chip.PowerCut:
             pass

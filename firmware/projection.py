@@ -24,7 +24,7 @@ def state(application):
         "reasons": reporter.health,
         "rssi": reporter.signal(),
         "uptime": status.uptime(),
-        "update": update["state"],
+        "phase": update["state"],  # not "update": in a template that is a dictionary's own method
         "reason": update["reason"],
     })  # fmt: skip
 

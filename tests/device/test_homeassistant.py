@@ -121,7 +121,7 @@ async def test_state_follows_its_causes():
     app = made()
     tasks = await opened(app)
     found = last(app, STATE)
-    assert found["problem"] == "OFF" and found["reasons"] == [] and found["update"] == "idle"
+    assert found["problem"] == "OFF" and found["reasons"] == [] and found["phase"] == "idle"
     assert found["rssi"] is None and isinstance(found["uptime"], int)
     test_app.Network.WLAN.status = lambda self, what: -61
     test_app.Esp32.value = OSError(5)
@@ -131,7 +131,7 @@ async def test_state_follows_its_causes():
     await test_app.until(lambda: last(app, STATE)["problem"] == "ON", "problem")
     found = last(app, STATE)
     assert (found["reasons"], found["rssi"]) == (["sensor"], -61)
-    assert (found["update"], found["reason"]) == ("refused", "signature")
+    assert (found["phase"], found["reason"]) == ("refused", "signature")
     end(tasks)
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "send": "Ask a device to do something, over MQTT.",
     "command-key": "Write the key of one role and client of a device.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
+    "home-assistant": "Make Home Assistant's certificate for the product's broker.",
     "watch": "Watch the fleet live, every report verified.",
     "demo": "The whole story on this machine.",
 }

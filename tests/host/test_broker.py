@@ -506,7 +506,9 @@ def test_home_assistants_rules_come_from_the_table():
     assert not {filter_ for _, filter_ in rules if re.search("report|summary|journal|reply|offer|command", filter_)}
 
 
-@pytest.mark.parametrize("name", ["host", "home-assistant", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"])
+@pytest.mark.parametrize(
+    "name", ["host", "home-assistant", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"]
+)
 def test_names_that_are_no_device(name):
     assert not topics.is_device_id(name)
 

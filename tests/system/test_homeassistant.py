@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from .conftest import Device
 from .test_recovery import configuration
 from .test_update import release
 
+LIVE = Path(__file__).resolve().parents[1] / "peers" / "homeassistant_live.py"
+HOME_ASSISTANT = os.environ.get("GATEHOUSE_HOMEASSISTANT")
 DOOR = ("--set", 'interfaces=["uart", "home-assistant"]', "--set", "auto_install=false")
 
 
@@ -65,9 +69,7 @@ def device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
     made.close()
 
 
-def test_it_appears_is_updated_by_a_press_and_goes_with_the_policy(
-    shop: Stage, device: Device, tmp_path: Path
-) -> None:
+def test_it_appears_is_updated_by_a_press_and_goes_with_the_policy(shop: Stage, device: Device, tmp_path: Path) -> None:
     home = Home(shop, tmp_path, device.id)
     with home.observer:
         device.board.power_on()
@@ -109,3 +111,94 @@ def test_it_appears_is_updated_by_a_press_and_goes_with_the_policy(
         assert topic.endswith(("/status", "/sensor")), topic
     text = device.log.read_text()
     assert "MemoryError" not in text and "home-assistant" not in text
+
+
+class Real:
+    """Home Assistant itself, as a program of its own."""
+
+    def __init__(self, shop: Stage, folder: Path) -> None:
+        files = ca.client_files(shop.product.ca, folder / "home", topics.HOME_ASSISTANT, 1)
+        paths = map(str, [LIVE, shop.house.broker.port, shop.product.ca / "ca.pem", *files])
+        self._log = (folder / "home-assistant.log").open("w")
+        self.process = subprocess.Popen(
+            [HOME_ASSISTANT or "", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        assert self._line() == "loaded"
+
+    def _line(self) -> Any:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, Path(self._log.name).read_text()[-3000:]
+        return json.loads(line)
+
+    def ask(self, *command: str) -> dict[str, Any]:
+        """Give a command; the devices and states afterwards."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return dict(self._line())
+
+    def until(self, wanted: Callable[[dict[str, Any]], Any], within: float = 60) -> dict[str, Any]:
+        """Its devices and states once `wanted` accepts them."""
+        end = time.monotonic() + within
+        while not wanted(found := self.ask("states")):
+            assert time.monotonic() < end, found
+            time.sleep(0.2)
+        return found
+
+    def __enter__(self) -> Real:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self._log.close()
+
+
+@pytest.mark.skipif(not HOME_ASSISTANT, reason="GATEHOUSE_HOMEASSISTANT names no Python that has Home Assistant")
+def test_home_assistant_itself_shows_and_updates_it(shop: Stage, device: Device, tmp_path: Path) -> None:
+    with Real(shop, tmp_path) as home:
+        device.board.power_on()
+        found = home.until(lambda found: len(found["states"]) == 5)
+        ((name, _, version),) = found["devices"]
+        assert (name, version) == (f"demo {device.id}", "1.0.0")
+        entities = {entity.split(".")[0] + "." + entity.rsplit("_", 1)[1]: entity for entity in found["states"]}
+        assert sorted(entities) == [
+            *("binary_sensor.health", "sensor.strength", "sensor.temperature", "sensor.uptime", "update.firmware")
+        ]
+
+        def state(found: dict[str, Any], entity: str) -> Any:
+            return found["states"][entities[entity]][0]
+
+        def tells(found: dict[str, Any], entity: str) -> dict[str, Any]:
+            return dict(found["states"][entities[entity]][1])
+
+        found = home.until(lambda found: not {"unknown", "unavailable"} & {one[0] for one in found["states"].values()})
+        assert state(found, "binary_sensor.health") == "off" and tells(found, "binary_sensor.health")["reasons"] == []
+        assert float(state(found, "sensor.temperature")) == float(round(device.board._bench.celsius))
+        assert tells(found, "sensor.temperature")["unit_of_measurement"] == "°C"
+        assert float(state(found, "sensor.strength")) == -50
+        assert state(found, "update.firmware") == "off"
+        device.publish(release(shop, "1.1.0"))
+        found = home.until(lambda found: state(found, "update.firmware") == "on")
+        offered = tells(found, "update.firmware")
+        assert (offered["installed_version"], offered["latest_version"]) == ("1.0.0", "1.1.0")
+        assert offered["release_summary"] == "for the tests, 1.1.0"
+        device.tells("downloaded", None)
+        home.until(lambda found: not tells(found, "update.firmware")["in_progress"])  # no press while it downloads
+        home.ask("install", entities["update.firmware"])
+        device.tells("confirmed", None, 60)
+        found = home.until(lambda found: tells(found, "update.firmware").get("installed_version") == "1.1.0")
+        assert state(found, "update.firmware") == "off" and tells(found, "update.firmware")["in_progress"] is False
+        device.board.power_off()
+        home.until(lambda found: state(found, "update.firmware") == "unavailable")
+        device.board.power_on()
+        home.until(lambda found: state(found, "sensor.temperature") not in ("unknown", "unavailable"))
+        device.publish(configuration(shop, tmp_path, shop.house.broker_address, interfaces=["uart"]))
+        home.until(lambda found: found == {"devices": [], "states": {}}, 90)

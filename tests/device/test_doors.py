@@ -273,6 +273,16 @@ async def test_home_assistant_is_left_once_the_broker_is_there_and_only_where_it
         task.cancel()
 
 
+async def test_home_assistant_is_not_left_for_want_of_memory():
+    made = Doors(("uart", "home-assistant"), interfaces=("home-assistant",))
+    made.boot.store.put_number("ha", 1)
+    made.ends["home-assistant"] = MemoryError()
+    task = asyncio.create_task(made.doors.run(made.boot, made.application))
+    await made.turn(1300)
+    assert made.running == set() and made.retired == 0
+    task.cancel()
+
+
 async def test_home_assistant_is_left_when_an_operation_closes_it():
     made = Doors(("uart", "home-assistant"), interfaces=("uart", "home-assistant"))
     task = asyncio.create_task(made.doors.run(made.boot, made.application))

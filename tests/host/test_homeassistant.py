@@ -1,7 +1,7 @@
 """What a device tells Home Assistant, against its documented keys, and against Home Assistant itself where it is there.
 
 Home Assistant needs a newer Python than these tests: GATEHOUSE_HOMEASSISTANT names one that has it. Checked with
-2026.2.3. Documents: https://www.home-assistant.io/integrations/mqtt/ and .../update.mqtt/, sensor.mqtt, binary_sensor.mqtt.
+2026.2.3. Its documents: https://www.home-assistant.io/integrations/mqtt/ and update.mqtt, sensor.mqtt, ... beside it.
 """
 
 import json

@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from types import MappingProxyType
 
-from homeassistant import bootstrap, config_entries, core_config, loader
 from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.helpers import device_registry
+
+from homeassistant import bootstrap, config_entries, core_config, loader
 
 
 async def started(folder, port, authority, certificate, key):
@@ -31,9 +32,16 @@ async def started(folder, port, authority, certificate, key):
     data = {"broker": "localhost", "port": int(port), "protocol": "3.1.1", "client_id": "home-assistant"}
     names = {"certificate": authority, "client_cert": certificate, "client_key": key}
     entry = config_entries.ConfigEntry(
+        domain="mqtt",
+        title="mqtt",
+        version=1,
+        minor_version=2,
+        source="user",
+        unique_id=None,
         data=data | {name: Path(path).read_text() for name, path in names.items()},
-        **{"domain": "mqtt", "title": "mqtt", "version": 1, "minor_version": 2, "source": "user", "unique_id": None},
-        **{"options": {}, "discovery_keys": MappingProxyType({}), "subentries_data": None},
+        options={},
+        discovery_keys=MappingProxyType({}),
+        subentries_data=None,
     )
     await hass.config_entries.async_add(entry)
     return hass, entry

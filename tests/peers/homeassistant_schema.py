@@ -56,7 +56,7 @@ def entity(told):
     fields = update.MQTT_JSON_UPDATE_SCHEMA(json.loads(told["ha-update"]))
     made = UpdateEntity()
     made._attr_installed_version, made._attr_latest_version = fields["installed_version"], fields["latest_version"]
-    setattr(made, "_UpdateEntity__skipped_version", None)
+    made._UpdateEntity__skipped_version = None
     return {**fields, "state": made.state}
 
 

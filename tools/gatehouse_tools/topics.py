@@ -41,9 +41,9 @@ def device_rules(device: str) -> list[tuple[str, str]]:
 def home_assistant_rules() -> list[tuple[str, str]]:
     """What the broker lets Home Assistant do beside reading all below `homeassistant/`: ("read" or "write", filter).
 
-    It reads what devices tell it, whether they are there, and their readings; it writes what it tells them. No report, no
-    command. (On Mosquitto, where what devices may is a pattern for everybody, it could read offers to groups and blocks:
-    signed, and no secret.)
+    It reads what devices tell it, whether they are there, and their readings; it writes what it tells them. No report
+    and no command. (On Mosquitto, where what devices may is a pattern for everybody, it could read offers to groups and
+    blocks: signed, and no secret.)
     """
     rules = []
     for name, (pattern, publisher, _) in TABLE.items():

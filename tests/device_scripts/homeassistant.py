@@ -1,4 +1,4 @@
-"""Runs inside MicroPython: what a made-up device tells Home Assistant. Job: {path, folder, state, fault, offer, ...}."""
+"""Runs inside MicroPython: what a made-up device tells Home Assistant. Job: {path, folder, state, fault, offer}."""
 
 import json
 import os

@@ -21,7 +21,7 @@ CASES = {name: [item.hex() for item in pair] for name, pair in made.make().items
 HOME_ASSISTANT = os.environ.get("GATEHOUSE_HOMEASSISTANT")
 
 # Abbreviated keys that each part may have, in Home Assistant's documents; the first ones it must have.
-ROOT = ({"dev", "o", "cmps"}, {"avty_t", "stat_t", "cmd_t", "qos", "e"})
+ROOT: tuple[set[str], set[str]] = ({"dev", "o", "cmps"}, {"avty_t", "stat_t", "cmd_t", "qos", "e"})
 DEVICE = ({"ids"}, {"name", "mdl", "hw", "sw", "mf", "sn", "sa", "cu"})
 ORIGIN = ({"name"}, {"sw", "url"})
 COMMON = {"name", "uniq_id", "ent_cat", "en", "ic", "json_attr_t", "json_attr_tpl", "stat_t", "val_tpl"}
@@ -31,7 +31,7 @@ COMPONENT = {
     "update": ({"p", "uniq_id", "stat_t"}, COMMON | {"dev_cla", "cmd_t", "pl_inst", "rel_u", "ret"}),
 }
 # Device classes with the units that Home Assistant takes for them.
-CLASSES = {
+CLASSES: dict[str, dict[str, set]] = {
     "sensor": {"temperature": {"°C", "°F", "K"}, "signal_strength": {"dB", "dBm"}, "duration": {"d", "h", "min", "s"}},
     "binary_sensor": {"problem": {None}},
     "update": {"firmware": {None}},

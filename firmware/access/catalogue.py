@@ -6,10 +6,10 @@ Loaded for a call and forgotten after it (passing.py).
 from gatehouse import Refused
 
 # name, least role, interfaces (c: console, h: https, m: mqtt, a: home-assistant), module of this package that does it,
-# and its arguments: name:kind:limits, with "?" before what may be left out. A module with "+" changes something, which is journaled, one
-# with "!" besides is alone: only one of those runs at a time. Kinds: text and secret (characters least:most), int
-# (least:most), bool, one (of these), ints (how many least:most). Secrets never travel over MQTT, where the broker would
-# see them. Many short texts, because a heap in pieces has no room for one of 2 KB.
+# and its arguments: name:kind:limits, with "?" before what may be left out. A module with "+" changes something, which
+# is journaled, one with "!" besides is alone: only one of those runs at a time. Kinds: text and secret (characters
+# least:most), int (least:most), bool, one (of these), ints (how many least:most). Secrets never travel over MQTT, where
+# the broker would see them. Many short texts, because a heap in pieces has no room for one of 2 KB.
 _ROWS = (
     "help viewer chm act_look",
     "logout viewer ch act_look",

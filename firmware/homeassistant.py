@@ -14,6 +14,7 @@ from access import auth
 from gatehouse import Refused, topics
 
 _HEARD = ("ha-status", "ha-install")  # topics that are followed while it is open
+_PASSING = ("announce", "projection")
 _WAITING = ("available", "downloaded")  # states of an update that the policy holds back
 
 
@@ -39,6 +40,9 @@ class Home:
         self._born = self._asked = False
         self._announced = 0  # the session of the link in which the device was announced
         self._told = None  # the last message about the update in it
+        for name in _PASSING:  # their names now, before the heap is in use: see gatehouse.memory.settle()
+            __import__(name)
+            sys.modules.pop(name)
 
     def received(self, topic, payload):
         """A message of the link, of any topic. Quick, as the link's handlers must be."""

@@ -16,6 +16,7 @@ from access import doors, passing
 from gatehouse import installer, link, offers, status, topics, wifi
 
 _ACK_MS = const(10000)
+_FOLLOWED = (("mqtt-commands", ("command",)), ("home-assistant", ("ha-status", "ha-install")))
 _UNTOLD = const(10)  # reports in a row that are left out for want of memory, then it is a fault
 
 
@@ -40,8 +41,10 @@ class Application:
         self.offers = offers.Offers(self.installer, self.link.renew)
         self.events = events.Events(boot, self.installer, self.link)
         self.access = doors.Access(boot, self)
-        if self.access.registry.wants("mqtt-commands"):
-            self.link.follow(self._topic("command"), True)  # now already, or the first session would end for it
+        for door, names in _FOLLOWED:
+            if self.access.registry.wants(door):
+                for name in names:
+                    self.link.follow(self._topic(name), True)  # now already, or the first session would end for it
         self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor(), self.access)
         self._opened = asyncio.Event()  # the REPL is to open
         self._postponed = 0  # uptime in seconds until which no update is taken
@@ -54,6 +57,8 @@ class Application:
             self.access.remote.received(payload)
         elif topic.endswith(b"/journal/ack"):
             self.events.received(payload)
+        elif self.access.home:
+            self.access.home.received(topic, payload)
 
     async def main(self):
         """Run all services. Ends when one of them does, by its exception."""
@@ -103,6 +108,7 @@ class Application:
         try:
             data, summary = self.reporter.report(), self.reporter.summary()
         except MemoryError:  # an update may need it for a while; this one comes later
+            self.reporter.left_out += 1
             self.untold += 1 if self.installer.state["state"] != "downloading" else 0
             if self.untold == _UNTOLD:
                 raise
@@ -116,6 +122,8 @@ class Application:
         if acknowledged:
             self.acknowledged = True
             self.judge()
+        if self.access.home:
+            self.access.home.tell()
         return acknowledged
 
     def judge(self):

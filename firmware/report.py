@@ -9,7 +9,7 @@ from binascii import hexlify
 import network
 from micropython import const
 
-from gatehouse import status
+from gatehouse import status, wifi
 
 # The application's keys of the private map, docs/report.cddl.
 _SENSOR = const(32)
@@ -20,22 +20,24 @@ _ACCESS = const(36)
 
 
 class Reporter:
-    """Gathers what is reported. `sensor` has name and unit; read() keeps the last reading in `value` and `time`."""
+    """Gathers what is reported. `sensor` is sensor.Sensor; read() keeps the last reading in `value` and `time`."""
 
     def __init__(self, boot, installer, link, sensor, access):
         self._boot = boot
         self._installer = installer
         self._link = link
-        self._sensor = sensor
+        self.sensor = sensor
         self._access = access
         self.value = self.time = None
         self.fault = False
+        self.left_out = 0  # reports of this boot for which there was no memory
+        self.health = []  # of the last report: why the device may not work as expected
 
     def read(self):
         """Read the sensor. Returns whether its state changed: fault or none."""
         before = self.fault
         try:
-            self.value = self._sensor.read()
+            self.value = self.sensor.read()
             self.fault = False
         except OSError as error:
             print("sensor:", error)
@@ -48,9 +50,10 @@ class Reporter:
         """The signed report, bytes. Answers `nonce` (8 to 64 bytes) where there is one."""
         claims = status.claims(self._boot, self._installer, nonce)
         found = claims[status.PRIVATE]
-        self._judge(found[status.HEALTH])
-        found[_SENSOR] = {1: self._sensor.name, 2: self._sensor.unit, 3: self.value, 4: self.time}
-        found[_LINK] = {1: self._link.connects, 2: self._link.dropped}
+        self.health = found[status.HEALTH]
+        self._judge(self.health)
+        found[_SENSOR] = {1: self.sensor.name, 2: self.sensor.unit, 3: self.value, 4: self.time}
+        found[_LINK] = self._counted()
         found[_WIFI] = _wifi()
         found[_INTERFACES] = self._access.registry.found()
         found[_ACCESS] = self._told()
@@ -64,6 +67,18 @@ class Reporter:
             health.append("interface:" + name)
         if self._access.operations.repl_left():
             health.append("repl")
+
+    def _counted(self):
+        """What became of the network in this boot, with the keys of docs/report.cddl."""
+        link = self._link
+        return {
+            1: link.connects,
+            2: link.dropped,
+            3: wifi.losses,
+            4: self.left_out,
+            5: link.oversize,
+            6: dict(link.failures),
+        }
 
     def _told(self):
         """Sessions, delays and what is open for a time, with the keys of docs/report.cddl."""
@@ -99,8 +114,12 @@ class Reporter:
 
     def measured(self):
         """The last reading, a dict of plain values."""
-        sensor = self._sensor
+        sensor = self.sensor
         return {"name": sensor.name, "unit": sensor.unit, "value": self.value, "time": self.time}
+
+    def signal(self):
+        """The strength of the Wi-Fi signal in dBm, or None."""
+        return _wifi()[2]
 
     def reading(self):
         """The last reading as JSON, bytes."""

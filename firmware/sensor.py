@@ -12,10 +12,11 @@ _LOW, _HIGH = const(-40), const(125)  # what ESP32 chips are specified for: beyo
 
 
 class Sensor:
-    """`name` and `unit` go into every reading and into Home Assistant."""
+    """`name` and `unit` go into every reading; Home Assistant gets `kind` too, its device class, or None for none."""
 
     name = "temperature"
     unit = "°C"
+    kind = "temperature"
 
     def read(self):
         """The value now, in `unit`. OSError when the sensor gives none."""

@@ -5,11 +5,11 @@ Loaded for a call and forgotten after it (passing.py).
 
 from gatehouse import Refused
 
-# name, least role, interfaces (c: console, h: https, m: mqtt), module of this package that does it, and its arguments:
-# name:kind:limits, with "?" before what may be left out. A module with "+" changes something, which is journaled, one
-# with "!" besides is alone: only one of those runs at a time. Kinds: text and secret (characters least:most), int
-# (least:most), bool, one (of these), ints (how many least:most). Secrets never travel over MQTT, where the broker would
-# see them. Many short texts, because a heap in pieces has no room for one of 2 KB.
+# name, least role, interfaces (c: console, h: https, m: mqtt, a: home-assistant), module of this package that does it,
+# and its arguments: name:kind:limits, with "?" before what may be left out. A module with "+" changes something, which
+# is journaled, one with "!" besides is alone: only one of those runs at a time. Kinds: text and secret (characters
+# least:most), int (least:most), bool, one (of these), ints (how many least:most). Secrets never travel over MQTT, where
+# the broker would see them. Many short texts, because a heap in pieces has no room for one of 2 KB.
 _ROWS = (
     "help viewer chm act_look",
     "logout viewer ch act_look",
@@ -22,7 +22,7 @@ _ROWS = (
     "user.unlock owner chm act_users+ user:one:viewer|operator|owner|service",
     "keys owner ch act_users",
     "update.check operator chm act_update!",
-    "update.install operator chm act_update!",
+    "update.install operator chma act_update!",
     "update.postpone operator chm act_update! hours:int:1:168",
     "update.rollback operator chm act_update! sequence:int:1:4294967295",
     "update.status viewer chm act_look",
@@ -39,7 +39,7 @@ _ROWS = (
     "erase owner ch act_device! confirm:text:1:32",
     "repl service c act_device! minutes:int:1:60",
 )
-_INTERFACES = (("c", "console"), ("h", "https"), ("m", "mqtt"))
+_INTERFACES = (("c", "console"), ("h", "https"), ("m", "mqtt"), ("a", "home-assistant"))
 _FRESH = ("help", "logout", "password.change")  # what the label password opens until it is changed
 
 

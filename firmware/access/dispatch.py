@@ -5,11 +5,13 @@ import sys
 from access import catalogue
 from gatehouse import Refused
 
+_ONCE = ("mqtt", "home-assistant")  # whose sessions are made for one call
+
 
 async def call(operations, session, name, arguments):
     """See Operations.call()."""
     try:
-        if session.interface != "mqtt" and not operations.auth.touch(session):
+        if session.interface not in _ONCE and not operations.auth.touch(session):
             raise Refused("session", "this session has ended: log in again")
         row = catalogue.admit(session, name)
         catalogue.check(row, arguments)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from time import ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
@@ -21,18 +22,21 @@ _SETTLE_MS = const(1000)  # after a change of the policy: its answer goes out be
 
 
 class Access:
-    """What an application has of it: `registry`, `auth`, `operations`, and `remote` while MQTT commands are taken."""
+    """What an application has of it: `registry`, `auth`, `operations`.
+
+    `remote` and `home` are there while MQTT commands and Home Assistant are served.
+    """
 
     def __init__(self, boot, application):
         self.registry = policy.Registry(boot)
         self.auth = auths.Auth(boot, self.registry, application.changed.set)
         self.operations = dispatcher.Operations(boot, application, self.auth, self.registry)
-        self.remote = None
+        self.remote = self.home = None
 
 
 def _able(boot):
     """The interfaces that this firmware can serve on this board. Each adapter adds its own."""
-    able = {"uart", "mqtt-commands", "https"}
+    able = {"uart", "mqtt-commands", "home-assistant", "https"}
     if boot.identity.button is not None:
         able.add("reset-button")
     return able
@@ -64,6 +68,25 @@ async def _serve(name, boot, application, access):
             await access.remote.run(application.link)
         finally:
             access.remote = None
+    elif name == "home-assistant":
+        import homeassistant
+
+        access.home = homeassistant.Home(boot, application)
+        try:
+            await access.home.run()
+        finally:
+            access.home = None
+
+
+async def _retired(boot, application):
+    """Whether nothing is left at the broker of a Home Assistant that the policy no longer opens."""
+    import announce
+
+    try:
+        return await announce.retire(boot, application.link)
+    finally:
+        del announce
+        sys.modules.pop("announce", None)
 
 
 async def _watched(name, boot, application, access):
@@ -83,6 +106,7 @@ async def run(boot, application):
     registry = access.registry
     registry.able = _able(boot)
     tasks, rests = {}, {}
+    retired = not boot.store.number("ha")  # of announce.py: most devices never met a Home Assistant
     await asyncio.sleep_ms(_START_MS)
     while True:
         for name in registry.able:
@@ -94,6 +118,10 @@ async def run(boot, application):
             elif name in tasks and not registry.wants(name):
                 tasks.pop(name).cancel()
                 registry.serving.remove(name)
+        if registry.wants("home-assistant"):
+            retired = False
+        elif not retired:  # closed by a configuration, which restarts, or by an operation
+            retired = await _retired(boot, application)
         if registry.enforce():
             application.changed.set()
         changed = await _wait(registry.changed)

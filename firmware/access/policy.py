@@ -5,7 +5,7 @@ import asyncio
 from access import passing
 
 # Each interface that the chips have, used or not. The first two carry the device's core function: never switched off.
-NAMES = "wifi-station update uart usb wifi-ap ble esp-now webrepl mdns https mqtt-commands reset-button"
+NAMES = "wifi-station update uart usb wifi-ap ble esp-now webrepl mdns https mqtt-commands home-assistant reset-button"
 ALWAYS = ("wifi-station", "update")
 
 

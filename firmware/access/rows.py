@@ -7,7 +7,8 @@ import network
 
 from access.policy import NAMES
 
-_SERVED = ("uart", "https", "mqtt-commands", "reset-button")  # what an adapter of ours serves, or nothing
+# What an adapter of ours serves, or nothing.
+_SERVED = ("uart", "https", "mqtt-commands", "home-assistant", "reset-button")
 _UNASKED = "this port has no way to ask"
 
 

@@ -26,13 +26,13 @@ _FIELDS = {
     15: ("auto_install", False, True, True),
     16: ("notify", False, True, True),  # whether an update that waits is told
     17: ("window", 0, 1440, ()),  # [first minute of the UTC day, minutes] in which updates are installed; () for always
-    18: ("interfaces", 0, 12, ("uart", "mqtt-commands", "reset-button")),  # open beside wifi-station and update
+    18: ("interfaces", 0, 13, ("uart", "mqtt-commands", "reset-button")),  # open beside wifi-station and update
     19: ("lockout", (0, 1, 1, 0), (20, 3600, 86400, 1), (3, 2, 900, 1)),  # [free tries, first s, longest s, enabled]
     20: ("session", (30, 60, 1), (3600, 86400, 8), (300, 3600, 4)),  # [idle s, absolute s, at once]
     21: ("repl_s", 0, 3600, 0),  # how long the service may open the REPL; 0: never
     22: ("bounds", 0, 3, {}),  # what operations may change: {"interfaces": names, "lockout", "session": [least, most]}
 }
-_INTERFACES = "uart usb wifi-ap ble esp-now webrepl mdns https mqtt-commands reset-button"
+_INTERFACES = "uart usb wifi-ap ble esp-now webrepl mdns https mqtt-commands home-assistant reset-button"
 
 
 class Config:

@@ -61,7 +61,7 @@ class Link:
         self._on_message = on_message
         self._on_connect = on_connect
         self._subscriptions = self._subscribed = list(subscriptions)
-        self._client = None
+        self._client = self._reading = None  # the open session; it, or the one that is being opened
         self._buffer = mqtt.buffer()
         self.on_block = None  # while blocks.py waits for one: a function like on_message
         self._busy = False  # within an exchange: what a handler publishes must wait
@@ -73,6 +73,11 @@ class Link:
     def oversize(self):
         """Messages that were too large to take, and were thrown away."""
         return self._oversize + (self._client.oversize if self._client else 0)
+
+    @property
+    def retained(self):
+        """Within on_message(): whether the broker had kept this message, so that nobody may want it now."""
+        return self._reading.retained
 
     async def run(self):
         """Connect, serve, connect again; until close(), or until cancelled."""
@@ -143,6 +148,7 @@ class Link:
         )
         client.set_last_will(self._status, b"offline", True, 1)
         client.set_callback(self._received)
+        self._reading = client  # retained messages come while it still subscribes
         self._busy = True
         try:
             client.open()

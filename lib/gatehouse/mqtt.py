@@ -81,6 +81,7 @@ class Client(simple.MQTTClient):
         """raw: a connected socket, which this object closes; context: an SSLContext or None; buffer: from buffer()."""
         super().__init__(client_id, host, 1883, user, password, keepalive)
         self.oversize = 0  # messages that were too large and thrown away
+        self.retained = False  # the message that the callback gets had been kept by the broker
         self.awaiting_ping = False
         self._expected = None
         try:
@@ -178,6 +179,7 @@ class Client(simple.MQTTClient):
         packet_id = wire.read(2) if qos else None
         payload = wire.read(length) if fits else self._drain(length)
         if fits:
+            self.retained = bool(op & 1)
             self.cb(topic, payload)
         else:
             self.oversize += 1

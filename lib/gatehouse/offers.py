@@ -61,12 +61,18 @@ class Offers:
         self._installer = installer
         self._renew = renew
         self._waiting = []  # highest sequence number first
+        self._taken = None  # the one that the installer has
         self._missed = False  # something found no room
         self._renewed = ticks_ms()
         self.event = asyncio.Event()
 
     def __len__(self):
         return len(self._waiting)
+
+    def envelopes(self):
+        """The bytes of each offer that is here: the one at the installer first, then what waits."""
+        for item in ([self._taken] if self._taken else []) + self._waiting:
+            yield item.data
 
     def put(self, data, topic=b""):
         """Keep an envelope (bytes) in place of what waited from the same topic, as the broker does.
@@ -141,7 +147,9 @@ class Offers:
                 item = self.take()
                 if not item:
                     break
+                self._taken = item
                 if await self._installer.offer(item.data):
                     return
+                self._taken = None
                 self._later(item)
                 await asyncio.sleep_ms(self.PAUSE_MS)

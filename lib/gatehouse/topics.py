@@ -16,7 +16,12 @@ reply gatehouse/{id}/reply device -
 offer gatehouse/{id}/offer host retained
 group-offer gatehouse/group/{group}/offer host retained
 command gatehouse/{id}/command host -
-block gatehouse/block/{digest}/{n} host retained"""
+block gatehouse/block/{digest}/{n} host retained
+ha-config homeassistant/device/{id}/config device retained
+ha-update gatehouse/{id}/ha/update device retained
+ha-state gatehouse/{id}/ha/state device retained
+ha-status homeassistant/status host -
+ha-install gatehouse/{id}/ha/install host -"""
 
 
 def rows():

@@ -28,6 +28,9 @@ ANSWER_MS = 2000  # of a time server
 SYNC_MS = 21600000  # the ESP32's clock drifts by less than a second in six hours
 
 
+losses = 0  # times that a connection of the station was found gone, in this boot
+
+
 def now():
     """Unix seconds, or None while the clock is not set: after a power-on the ESP32 counts from the year 2000."""
     seconds = time.time() + _EPOCH
@@ -65,7 +68,7 @@ class Station:
                     attempts = 0
                     self.joins += 1
                     # The chip itself tries to come back first, which is quicker than to begin anew.
-                    while await self._joined():
+                    while await self._joined(True):
                         await asyncio.sleep_ms(LOOK_MS)
                 print("gatehouse: wifi: not connected, status", self._wlan.status())
                 self._wlan.disconnect()
@@ -74,9 +77,12 @@ class Station:
             await asyncio.sleep_ms(_pause(attempts))
             attempts += 1
 
-    async def _joined(self):
+    async def _joined(self, before=False):
+        global losses
         started = time.ticks_ms()
         while not self._wlan.isconnected():
+            losses += before
+            before = False
             if time.ticks_diff(time.ticks_ms(), started) >= JOIN_MS:
                 return False
             await asyncio.sleep_ms(POLL_MS)

@@ -6,6 +6,13 @@ DEVICE_KEY = bytes(range(32))  # as in tests/cases/report.py
 class Store:
     def __init__(self, epoch=0):
         self.epoch = epoch
+        self.numbers = {}
+
+    def number(self, key):
+        return self.numbers.get(key, 0)
+
+    def put_number(self, key, value):
+        self.numbers[key] = value
 
     def blob(self, key):
         return None

@@ -11,7 +11,8 @@ from harness import raises
 HEAP = "8M"
 CORE = ("wifi-station", "update")
 ALL = CORE + (
-    "uart", "usb", "wifi-ap", "ble", "esp-now", "webrepl", "mdns", "https", "mqtt-commands", "reset-button"
+    "uart", "usb", "wifi-ap", "ble", "esp-now", "webrepl", "mdns", "https", "mqtt-commands", "home-assistant",
+    "reset-button",
 )  # fmt: skip
 
 
@@ -167,7 +168,13 @@ class Doors:
         self.running, self.ends = set(), {}
         doors._able = lambda boot: set(able)
         doors._serve = self.serve
+        doors._retired = self.retire
+        self.broker, self.retired = False, 0
         self.doors = doors
+
+    async def retire(self, boot, application):
+        self.retired += 1
+        return self.broker
 
     async def serve(self, name, boot, application, access):
         self.running.add(name)
@@ -240,6 +247,53 @@ async def test_https_is_not_even_loaded_where_the_heap_has_no_room():
     task.cancel()
 
 
+async def test_home_assistant_is_left_once_the_broker_is_there_and_only_where_it_knew_this_device():
+    made = Doors()
+
+    async def look(event):
+        await asyncio.sleep_ms(30)
+        return False
+
+    made.doors._wait = look
+    made.boot.store.put_number("ha", 1)  # a configuration closed it, and the device has restarted
+    task = asyncio.create_task(made.doors.run(made.boot, made.application))
+    await made.turn(300)
+    before = made.retired
+    assert before > 1
+    made.broker = True
+    await made.turn(200)
+    assert made.retired <= before + 2, "once it is done it is not done again"
+    task.cancel()
+    for values in ({"interfaces": ("uart",)}, {"interfaces": ("home-assistant",)}):
+        made = Doors(("uart", "home-assistant"), **values)
+        made.boot.store.put_number("ha", int("uart" not in values["interfaces"]))
+        task = asyncio.create_task(made.doors.run(made.boot, made.application))
+        await made.turn(200)
+        assert made.retired == 0, values
+        task.cancel()
+
+
+async def test_home_assistant_is_not_left_for_want_of_memory():
+    made = Doors(("uart", "home-assistant"), interfaces=("home-assistant",))
+    made.boot.store.put_number("ha", 1)
+    made.ends["home-assistant"] = MemoryError()
+    task = asyncio.create_task(made.doors.run(made.boot, made.application))
+    await made.turn(1300)
+    assert made.running == set() and made.retired == 0
+    task.cancel()
+
+
+async def test_home_assistant_is_left_when_an_operation_closes_it():
+    made = Doors(("uart", "home-assistant"), interfaces=("uart", "home-assistant"))
+    task = asyncio.create_task(made.doors.run(made.boot, made.application))
+    await made.turn()
+    assert made.running == {"uart", "home-assistant"} and made.retired == 0
+    made.access.registry.tune("interfaces", ["uart"])
+    await made.turn(1300)
+    assert made.running == {"uart"} and made.retired > 0
+    task.cancel()
+
+
 async def test_without_doors_in_the_policy_nothing_is_imported():
     from access import doors
 
@@ -249,8 +303,8 @@ async def test_without_doors_in_the_policy_nothing_is_imported():
     application.access = doors.Access(boot, application)
     task = asyncio.create_task(doors.run(boot, application))
     await asyncio.sleep_ms(100)
-    for name in ("console", "http", "remote", "presence"):
-        assert "access." + name not in sys.modules
+    for name in ("access.console", "access.http", "access.remote", "access.presence", "homeassistant", "announce"):
+        assert name not in sys.modules
     task.cancel()
 
 

@@ -10,7 +10,7 @@ HEAP = "8M"  # compiled: modules come and go at each call
 TIMEOUT = 240
 CHOSEN = "correct horse battery"
 ROLES = ("viewer", "operator", "owner", "service")
-INTERFACES = ("console", "https", "mqtt")
+INTERFACES = ("console", "https", "mqtt", "home-assistant")
 
 # What this product promises, written down a second time: who (v, o, w for the owner, s), and where.
 # A change of catalogue.py that opens anything has to be made here, too.
@@ -26,7 +26,7 @@ DECLARED = {
     "user.unlock": ("w", "chm"),
     "keys": ("w", "ch"),
     "update.check": ("ow", "chm"),
-    "update.install": ("ow", "chm"),
+    "update.install": ("ow", "chma"),
     "update.postpone": ("ow", "chm"),
     "update.rollback": ("ow", "chm"),
     "update.status": ("vows", "chm"),
@@ -43,7 +43,10 @@ DECLARED = {
     "erase": ("w", "ch"),
     "repl": ("s", "c"),
 }
-LETTERS = {"viewer": "v", "operator": "o", "owner": "w", "service": "s", "console": "c", "https": "h", "mqtt": "m"}
+LETTERS = {
+    "viewer": "v", "operator": "o", "owner": "w", "service": "s",
+    "console": "c", "https": "h", "mqtt": "m", "home-assistant": "a",
+}  # fmt: skip
 GOOD = {
     "interface.set": {"name": "uart", "wanted": False},
     "password.change": {"old": CHOSEN, "new": "another password"},
@@ -91,7 +94,7 @@ def session(operations, role, interface="console", fresh=False):
     from access import auth
 
     made = auth.Session(role, role, interface, fresh)
-    if interface != "mqtt":
+    if interface not in ("mqtt", "home-assistant"):
         operations.auth._open.append(made)
     return made
 

@@ -105,7 +105,7 @@ async def test_tries_again_until_the_network_is_there():
     wifi = load()
     station = await kept(wifi, "right", lambda station, wlan: station.joins, joins_at=4)
     assert len(Network.interfaces[0].connects) == 4
-    assert station.joins == 1
+    assert station.joins == 1 and wifi.losses == 0, "what never was there cannot be lost"
 
 
 async def test_a_driver_error_is_survived():
@@ -125,8 +125,10 @@ async def test_a_lost_network_is_joined_again():
     wifi = load()
 
     async def lose(station, wlan):
+        assert wifi.losses == 0
         wlan.up = False
         await until(lambda: station.joins == 2)
+        assert wifi.losses == 1, "counted once, however long it was away"
 
     await kept(wifi, "right", lambda station, wlan: station.joins == 1, then=lose)
 
@@ -154,7 +156,7 @@ async def test_the_chip_comes_back_by_itself_first():
         await asyncio.sleep_ms(10)
         wlan.up = True
         await asyncio.sleep_ms(10)
-        assert len(wlan.connects) == 1
+        assert len(wlan.connects) == 1 and wifi.losses == 1
 
     await kept(wifi, "right", lambda station, wlan: station.joins == 1, then=flicker)
 

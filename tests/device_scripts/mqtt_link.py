@@ -24,6 +24,8 @@ def tell(*event):
 
 
 def on_message(topic, payload):
+    if the_link.retained:
+        tell("retained", topic.decode())
     tell("message", topic.decode(), len(payload), payload[:40].decode(), type(payload).__name__)
     if payload == b"publish":
         for qos in (0, 1):

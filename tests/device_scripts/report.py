@@ -35,7 +35,10 @@ class Sensor:
 
 
 class Link:
-    connects, dropped = 2, 0
+    connects, dropped, oversize = 2, 0, 1
+
+    def __init__(self):
+        self.failures = {"network": 3, "timeout": 1}
 
 
 class Installer:
@@ -52,12 +55,15 @@ sys.modules["network"] = Network
 import fake_access  # noqa: E402 the path comes with the job
 import fake_boot  # noqa: E402
 import report  # noqa: E402
+from gatehouse import wifi  # noqa: E402
 
+wifi.losses = 4
 fake_boot.slot()
 boot = fake_boot.Boot(job.get("mode", "active"), job.get("clock"))
 if job.get("journal"):
     boot.journal = [1, 4000, job["journal"], b"T" * 16, 0, job["journal"] - 2]  # as lib/gatehouse/journal.py keeps it
 reporter = report.Reporter(boot, Installer(), Link(), Sensor(), fake_access.Access(**job.get("access", {})))
 reporter.read()
+reporter.left_out = 5
 nonce = unhexlify(job["nonce"]) if job.get("nonce") else None
 print(json.dumps([hexlify(reporter.report(nonce)).decode() for _ in range(2)]))

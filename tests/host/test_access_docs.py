@@ -23,7 +23,7 @@ def test_table_of_operations(access):
     text = core.source("docs", "access.md").read_text()
     found = {}
     for line in text.splitlines():
-        row = re.fullmatch(r"\| `([a-z.]+)` \| (\w+) \| ([a-z, ]+) \| (?:`(.*)`)? ?\|", line)
+        row = re.fullmatch(r"\| `([a-z.]+)` \| (\w+) \| ([a-z, -]+) \| (?:`(.*)`)? ?\|", line)
         if row:
             found[row[1]] = (row[2], tuple(row[3].split(", ")), (row[4] or "").replace("\\|", "|"))
     assert found == {name: (role, interfaces, words) for name, role, interfaces, words in access.table()}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import re
 import signal
 import socket
 import ssl
@@ -102,7 +103,7 @@ def broker(request, tmp_path_factory, authority):
 def host(broker, authority):
     """The host tools' connection, reading everything, with what earlier tests retained taken away."""
     with Client(broker, authority, "host") as client:
-        client.subscribe("gatehouse/#")
+        client.subscribe("gatehouse/#", "homeassistant/#")
         client.publish("gatehouse/gh-1/reply", b"mark")
         retained = []
         while (message := client.get()) != ("gatehouse/gh-1/reply", b"mark"):
@@ -121,7 +122,8 @@ def test_certificate_opens_a_session(broker, authority, name):
 
 def test_device_publishes_its_own_topics(broker, authority, host):
     with Client(broker, authority, "gh-1") as device:
-        for row in ("status", "report", "summary", "sensor", "journal", "reply"):
+        rows = ("status", "report", "summary", "sensor", "journal", "reply", "ha-config", "ha-update", "ha-state")
+        for row in rows:
             topic = topics.topic(row, id="gh-1")
             device.publish(topic, row.encode())
             assert host.get() == (topic, row.encode())
@@ -138,6 +140,11 @@ def test_device_publishes_its_own_topics(broker, authority, host):
         "gatehouse/group/all/offer",
         "gatehouse/block/00/1",
         "gatehouse",
+        "gatehouse/gh-1/ha/install",
+        "gatehouse/gh-2/ha/update",
+        "homeassistant/device/gh-2/config",
+        "homeassistant/sensor/gh-1/config",
+        "homeassistant/status",
     ],
 )
 @pytest.mark.parametrize("retain", [False, True])
@@ -147,7 +154,7 @@ def test_device_publishes_nothing_else(broker, authority, host, topic, retain):
         device.publish("gatehouse/gh-1/report", b"own")
         assert host.get() == ("gatehouse/gh-1/report", b"own")
     with Client(broker, authority, "host", "later") as later:
-        later.subscribe("gatehouse/#")
+        later.subscribe("gatehouse/#", "homeassistant/#")
         later.publish("gatehouse/gh-1/reply", b"end")
         assert later.get() == ("gatehouse/gh-1/reply", b"end")  # nothing was retained either
 
@@ -155,6 +162,7 @@ def test_device_publishes_nothing_else(broker, authority, host, topic, retain):
 def test_device_reads_what_is_meant_for_it(broker, authority, host):
     with Client(broker, authority, "gh-1") as device:
         wanted = ["gatehouse/gh-1/offer", "gatehouse/gh-1/command", "gatehouse/group/all/offer", "gatehouse/block/0a/7"]
+        wanted += ["homeassistant/status", "gatehouse/gh-1/ha/install"]
         device.subscribe(*wanted)
         for topic in wanted:
             host.publish(topic, topic.encode())
@@ -187,6 +195,42 @@ def test_offer_is_retained_until_it_is_taken_away(broker, authority, host):
         device.subscribe("gatehouse/gh-1/offer", "gatehouse/gh-1/command")
         host.publish("gatehouse/gh-1/command", b"end")
         assert device.get() == ("gatehouse/gh-1/command", b"end")
+
+
+HOME = "home-assistant"
+
+
+def test_home_assistant_reads_and_writes_what_is_meant_for_it(broker, authority, host):
+    with Client(broker, authority, HOME) as home, Client(broker, authority, "gh-1") as device:
+        home.subscribe("homeassistant/device/+/config", "homeassistant/sensor/+/config", "gatehouse/gh-1/status",
+                       "gatehouse/gh-1/sensor", "gatehouse/gh-1/ha/update", "gatehouse/gh-1/ha/state")  # fmt: skip
+        device.subscribe("homeassistant/status", "gatehouse/gh-1/ha/install")
+        for row in ("ha-config", "ha-update", "ha-state", "status", "sensor"):
+            topic = topics.topic(row, id="gh-1")
+            device.publish(topic, row.encode())
+            assert home.get() == (topic, row.encode())
+        for topic in ("homeassistant/status", "gatehouse/gh-1/ha/install"):
+            home.publish(topic, b"hello")
+            assert device.get() == (topic, b"hello")
+
+
+@pytest.mark.parametrize("row", ["report", "summary", "journal", "reply", "offer", "command"])
+def test_home_assistant_neither_reads_nor_writes_anything_else(broker, authority, host, row):
+    topic = topics.topic(row, id="gh-1")
+    with Client(broker, authority, HOME) as home, Client(broker, authority, "gh-1") as device:
+        device.subscribe("gatehouse/gh-1/offer", "gatehouse/gh-1/command", "gatehouse/gh-1/ha/install")
+        home.subscribe(topic, "gatehouse/gh-1/#", "gatehouse/+/" + row, "gatehouse/gh-1/status")
+        (device if topics.TABLE[row][1] == "device" else host).publish(topic, b"secret")
+        device.publish("gatehouse/gh-1/status", b"end")
+        assert home.get() == ("gatehouse/gh-1/status", b"end")
+        if topics.TABLE[row][1] == "host":
+            assert device.get() == (topic, b"secret")
+        for forged in (topic, "homeassistant/device/gh-1/config", "gatehouse/gh-1/ha/update", "gatehouse/gh-1/status"):
+            home.publish(forged, b"forged", retain=True)
+        home.publish("gatehouse/gh-1/ha/install", b"end")
+        assert device.get() == ("gatehouse/gh-1/ha/install", b"end")
+        while (message := host.get()) != ("gatehouse/gh-1/ha/install", b"end"):
+            assert message[1] != b"forged", message
 
 
 @pytest.mark.parametrize("filter_", ["#", "gatehouse/#", "gatehouse/+/report", "+/+/report", "gatehouse/gh-2/offer"])
@@ -429,6 +473,7 @@ def test_rules_come_from_the_table():
     assert ("write", "gatehouse/gh-1/report") in rules
     assert ("read", "gatehouse/group/+/offer") in rules
     assert ("read", "gatehouse/block/+/+") in rules
+    assert ("write", "homeassistant/device/gh-1/config") in rules and ("read", "homeassistant/status") in rules
     assert {filter_ for access, filter_ in rules if access == "write" and "gh-1" not in filter_} == set()
 
 
@@ -452,7 +497,18 @@ def test_covers(allowed, requested, expected):
     assert topics.covers(allowed, requested) is expected
 
 
-@pytest.mark.parametrize("name", ["host", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"])
+def test_home_assistants_rules_come_from_the_table():
+    rules = topics.home_assistant_rules()
+    assert ("read", "gatehouse/+/ha/update") in rules and ("write", "gatehouse/+/ha/install") in rules
+    assert ("write", "homeassistant/status") in rules and ("read", "gatehouse/+/sensor") in rules
+    assert {filter_.split("/")[-1] for access, filter_ in rules if access == "write"} == {"status", "install"}
+    assert ("write", "gatehouse/+/status") not in rules
+    assert not {filter_ for _, filter_ in rules if re.search("report|summary|journal|reply|offer|command", filter_)}
+
+
+@pytest.mark.parametrize(
+    "name", ["host", "home-assistant", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"]
+)
 def test_names_that_are_no_device(name):
     assert not topics.is_device_id(name)
 

@@ -92,7 +92,7 @@ def running(item, tmp_path_factory):
 @pytest.fixture
 def host(running, authority):
     with Client(running, authority, "host") as client:
-        client.subscribe("gatehouse/#")
+        client.subscribe("gatehouse/#", "homeassistant/#")
         yield client
 
 
@@ -138,6 +138,29 @@ def test_a_device_has_its_own_topics(running, authority, host):
                 device.subscribe(topic)
                 host.publish(topic, name.encode())
                 assert host.get() == (topic, name.encode()) == device.get()
+
+
+@needs_mosquitto
+def test_home_assistants_certificate_opens_what_is_meant_for_it(running, item, authority, host, tmp_path):
+    folder = tmp_path / "home"
+    done = shop.run("home-assistant", "--product", item.root, "--dir", folder, "--json")
+    assert done.code == 0, done.err
+    files = [folder / "home-assistant.pem", folder / "home-assistant-key.pem"]
+    assert [done.json["certificate"], done.json["key"]] == [str(path) for path in files]
+    assert done.json["authority"] == str(item.ca / "ca.pem") and done.json["port"] == 8883
+    assert [stat.S_IMODE(files[1].stat().st_mode), stat.S_IMODE(folder.stat().st_mode)] == [0o600, 0o700]
+    certificate = ca.load_certificate(files[0])
+    left = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    assert ca.HOST_DAYS <= left.days <= ca.HOST_DAYS + 1
+    its = SimpleNamespace(ca=item.ca / "ca.pem", issue=lambda name: files)
+    with Client(running, its, "home-assistant") as home, Client(running, authority, "gh-1") as device:
+        home.subscribe("gatehouse/+/report", "homeassistant/device/+/config")
+        device.publish("gatehouse/gh-1/report", b"evidence")
+        device.publish("homeassistant/device/gh-1/config", b"{}")
+        assert home.get() == ("homeassistant/device/gh-1/config", b"{}")
+    shop.run("home-assistant", "--product", item.root, "--dir", folder).refused(1, "never overwritten")
+    words = shop.run("home-assistant", "--product", item.root, "--dir", tmp_path / "other")
+    assert words.code == 0 and "8883" in words.out and "home-assistant-key.pem" in words.out
 
 
 @needs_mosquitto

@@ -49,7 +49,8 @@ def test_help_lists_every_command_without_importing_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["init", "build", "release", "trust show", "trust next", "provision", "publish", "inspect"]
+    "name",
+    ["init", "build", "release", "trust show", "trust next", "provision", "publish", "inspect", "home-assistant"],
 )
 def test_each_command_has_help_with_an_example(name):
     done = shop.run(*name.split(), "--help")

@@ -186,6 +186,24 @@ def test_retained_offer_and_a_later_one_reach_the_handler(umqtt, broker, observe
         assert link.get("message") == [OFFER, 0, "", "bytes"]
 
 
+def test_a_message_that_the_broker_kept_is_told_from_one_that_somebody_sends_now(umqtt, broker, observer, pki):
+    group = "gatehouse/group/all/offer"
+    observer.publish(OFFER, b"kept", retain=True)
+    with session(umqtt, broker.port, pki.tls(), subscriptions=[OFFER, group]) as link:
+        assert link.get("retained") == [OFFER]  # while the session was being opened
+        assert link.get("message")[2] == "kept"
+        link.get("connect")
+        observer.publish(OFFER, b"now", retain=True)
+        assert link.get("message")[2] == "now"
+        link.tell("renew")
+        assert link.get("retained") == [OFFER]
+        observer.publish(group, b"end")
+        while link.get("message")[2] != "end":
+            pass
+        assert [event for event in link.seen if event[0] == "retained"] == []
+    observer.publish(OFFER, b"", retain=True)
+
+
 def test_oversize_messages_are_drained_and_counted(umqtt, broker, observer, pki):
     observer.publish(OFFER, b"x" * 200000, retain=True)  # a pack, published by mistake as an offer
     with session(umqtt, broker.port, pki.tls(), subscriptions=[OFFER]) as link:
@@ -540,6 +558,36 @@ def test_keepalive_pings_and_notices_when_they_are_not_answered(umqtt):
         assert state["failures"] == {"timeout": 1}
         assert len(pings) == 3
         link.get("connect")
+
+
+def test_a_broker_that_reads_nothing_holds_the_loop_up_for_one_exchange_only(umqtt):
+    """As behind a half-open connection: what is written piles up until no kernel takes more."""
+    done = threading.Event()
+    deaf = []
+
+    def case(peer):
+        peer.welcome()
+        if not deaf:
+            deaf.append(peer)
+            peer.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            done.wait(30)
+        peer.serve()
+
+    try:
+        with RawBroker(case) as server, session(umqtt, server.port, limits=HASTY) as link:
+            link.get("connect")
+            link.ask("state")
+            state = link.ask("state")
+            while not state["failures"]:
+                for _ in range(20):
+                    link.tell("publish", "t", "x" * 60000, False, 0)
+                state = link.ask("state")
+            assert state["failures"] == {"timeout": 1} and state["slowest"] < 1500
+            done.set()
+            state = until(link, connected=True, queued=0)
+            assert state["connects"] == 2 and state["bytes"] == 0
+    finally:
+        done.set()
 
 
 def test_a_message_that_ends_every_session_is_given_up(umqtt):

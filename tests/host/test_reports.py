@@ -60,7 +60,10 @@ def test_report_of_the_device_in_words(real):
     assert words["time"] == 1_800_000_000
     assert words["core"] == core.version()
     assert words["sensor"] == {"name": "temperature", "unit": "°C", "value": 21.5, "time": 1_800_000_000}
-    assert words["link"] == {"connects": 2, "dropped": 0}
+    assert words["link"] == {
+        "connects": 2, "dropped": 0, "wifi_losses": 4, "left_out": 5, "oversize": 1,
+        "failures": {"network": 3, "timeout": 1},
+    }  # fmt: skip
     assert words["wifi"] == {"address": "192.0.2.7", "signal": -61}
     assert report.degraded == []
     assert reports.verify(second, DEVICES, "gh-1").counter == (7, 2)
@@ -275,6 +278,9 @@ def test_a_private_claim_is_missing(label):
         ({"p19": [-1, b"T" * 16, 0]}, "journal"),
         ({"p32": {1: "t", 2: "C", 3: "21", 4: None}}, "sensor.value"),
         ({"p33": {1: 1}}, "link.dropped"),
+        ({"p33": {1: 1, 2: 0, 3: -1}}, "link.wifi_losses"),
+        ({"p33": {1: 1, 2: 0, 6: ["network"]}}, "link.failures"),
+        ({"p33": {1: 1, 2: 0, 6: {"network": None}}}, "link.failures"),
         ({"p34": {1: None, 2: 0.5}}, "wifi.signal"),
     ],
 )

@@ -38,7 +38,7 @@ def common_name(tls: ssl.SSLObject | None) -> str | None:
     certificate = tls.getpeercert() if tls else None
     subject: Any = (certificate or {}).get("subject", ())
     for name, value in itertools.chain(*subject):
-        if name == "commonName" and (value == topics.HOST or topics.is_device_id(value)):
+        if name == "commonName" and (value in (topics.HOST, topics.HOME_ASSISTANT) or topics.is_device_id(value)):
             return value
     return None
 
@@ -48,10 +48,16 @@ def may(session: Session | None, topic: str | None, action: Action | None) -> bo
     name = session.username if session else None
     if not name or not topic or action is None:
         return False
+    root = topic.split("/")[0]
     if name == topics.HOST:
-        return topic.split("/")[0] == "gatehouse"
+        return root in ("gatehouse", topics.DISCOVERY)
     access = "write" if action == Action.PUBLISH else "read"
-    return any(kind == access and topics.covers(rule, topic) for kind, rule in topics.device_rules(name))
+    rules = topics.device_rules(name)
+    if name == topics.HOME_ASSISTANT:
+        rules = topics.home_assistant_rules()
+        if access == "read" and root == topics.DISCOVERY:
+            return True
+    return any(kind == access and topics.covers(rule, topic) for kind, rule in rules)
 
 
 class Access(BaseAuthPlugin, BaseTopicPlugin):

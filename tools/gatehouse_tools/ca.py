@@ -117,6 +117,16 @@ def create(folder: Path, name: str, broker_names: Sequence[str] = ()) -> list[Pa
     return made
 
 
+def client_files(authority: Path, folder: Path, name: str, days: float) -> list[Path]:
+    """A new certificate and key by which `name` logs in at the broker, as files in `folder`: (certificate, key).
+
+    authority: the product's ca/. Nothing is overwritten.
+    """
+    issued = Authority(authority).issue(name, days=days)
+    product.make_folder(folder, secret=True)
+    return _save(folder, name, issued)
+
+
 def server_context(folder: Path, names: Sequence[str] = ()) -> ssl.SSLContext:
     """TLS of a pack server: server.pem of the product's ca/, made when it is first asked for.
 

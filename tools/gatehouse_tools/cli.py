@@ -33,6 +33,7 @@ COMMANDS = {
     "journal": "Show the event log of a device, and verify its chain.",
     "command-key": "Write the key of one role and client of a device.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
+    "home-assistant": "Make Home Assistant's certificate for the product's broker.",
     "watch": "Watch the fleet live, every report verified.",
     "demo": "The whole story on this machine.",
 }

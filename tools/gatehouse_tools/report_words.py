@@ -197,6 +197,12 @@ def _interfaces(value: Any) -> dict[str, dict[str, bool | None]]:
     return words
 
 
+def _counts(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError("no map")
+    return {_text(name): _uint(count) for name, count in value.items()}
+
+
 def _lockouts(value: Any) -> dict[str, dict[str, int]]:
     if not isinstance(value, dict):
         raise ValueError("no map")
@@ -235,7 +241,14 @@ SENSOR: Table = {
     3: ("value", _or_null(_number), True),
     4: ("time", _or_null(_uint), True),
 }
-LINK: Table = {1: ("connects", _uint, True), 2: ("dropped", _uint, True)}
+LINK: Table = {
+    1: ("connects", _uint, True),
+    2: ("dropped", _uint, True),
+    3: ("wifi_losses", _uint, False),
+    4: ("left_out", _uint, False),
+    5: ("oversize", _uint, False),
+    6: ("failures", _counts, False),
+}
 WIFI: Table = {
     1: ("address", _or_null(_text), True),
     2: ("signal", _or_null(_int), True),

@@ -5,8 +5,10 @@ import re
 from . import core
 
 HOST = "host"  # the common name of the host tools' certificate
-# Levels of the topic tree that are no device; a device must not be called so.
-RESERVED = frozenset({HOST, "group", "block"})
+HOME_ASSISTANT = "home-assistant"  # the common name of Home Assistant's certificate
+DISCOVERY = "homeassistant"  # where it looks for devices
+# Names of others, and levels of the topic tree that are no device; a device must not be called so.
+RESERVED = frozenset({HOST, HOME_ASSISTANT, "group", "block"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -33,6 +35,20 @@ def device_rules(device: str) -> list[tuple[str, str]]:
     for pattern, publisher, _ in TABLE.values():
         filter_ = re.sub(r"\{(?!id\})\w+\}", "+", pattern).replace("{id}", device)
         rules.append(("write" if publisher == "device" else "read", filter_))
+    return rules
+
+
+def home_assistant_rules() -> list[tuple[str, str]]:
+    """What the broker lets Home Assistant do beside reading all below `homeassistant/`: ("read" or "write", filter).
+
+    It reads what devices tell it, whether they are there, and their readings; it writes what it tells them. No report
+    and no command. (On Mosquitto, where what devices may is a pattern for everybody, it could read offers to groups and
+    blocks: signed, and no secret.)
+    """
+    rules = []
+    for name, (pattern, publisher, _) in TABLE.items():
+        if name.startswith("ha-") or name in ("status", "sensor"):
+            rules.append(("read" if publisher == "device" else "write", re.sub(r"\{\w+\}", "+", pattern)))
     return rules
 
 

@@ -30,6 +30,7 @@ class Reporter:
         self._access = access
         self.value = self.time = None
         self.fault = False
+        self.postponed = 0  # uptime in seconds until which no update is taken
 
     def read(self):
         """Read the sensor. Returns whether its state changed: fault or none."""
@@ -49,6 +50,10 @@ class Reporter:
         claims = status.claims(self._boot, self._installer, nonce)
         found = claims[status.PRIVATE]
         self._judge(found[status.HEALTH])
+        if self._access.operations.repl_left():
+            claims[status.DBGSTAT] = 0
+        if self.postponed > status.uptime():
+            found[status.POLICY][6] = self.postponed - status.uptime()
         found[_SENSOR] = {1: self._sensor.name, 2: self._sensor.unit, 3: self.value, 4: self.time}
         found[_LINK] = {1: self._link.connects, 2: self._link.dropped}
         found[_WIFI] = _wifi()

@@ -44,11 +44,11 @@ def real(tmp_path_factory):
 
 
 def test_report_of_the_device_in_words(real):
-    first, second = real(clock=1_800_000_000, nonce="00112233445566778899")
+    first, second = real(clock=1_800_000_000)
     report = reports.verify(first, DEVICES, "gh-1")
     assert report.device == "gh-1"
     assert report.counter == (7, 1)
-    assert report.nonce == bytes.fromhex("00112233445566778899")
+    assert report.nonce is None
     words = report.claims
     assert words["name"] == "example" and words["version"] == "1.0.0"
     assert (words["slot"], words["mode"], words["sequence"]) == ("a", "active", 1000)
@@ -62,8 +62,20 @@ def test_report_of_the_device_in_words(real):
     assert words["sensor"] == {"name": "temperature", "unit": "°C", "value": 21.5, "time": 1_800_000_000}
     assert words["link"] == {"connects": 2, "dropped": 0}
     assert words["wifi"] == {"address": "192.0.2.7", "signal": -61}
+    assert words["policy"] == {"updates": True, "auto_download": True, "auto_install": True, "notify": True}
+    assert words["fuses"] == {"flash_encryption": None, "secure_boot": None, "download_mode": None, "jtag": None}
+    assert (words["comparison"], words["intended_use"]) == ("success", "generic")
+    assert "debug" not in words and "oem_boot" not in words
     assert report.degraded == []
     assert reports.verify(second, DEVICES, "gh-1").counter == (7, 2)
+
+
+def test_answer_to_a_nonce_has_the_slot_compared(real):
+    """The device script's slot is an index without files: what boot would never have started is told as changed."""
+    data, _ = real(clock=1_800_000_000, nonce="00112233445566778899")
+    report = reports.verify(data, DEVICES, "gh-1")
+    assert report.nonce == bytes.fromhex("00112233445566778899")
+    assert (report.degraded, report.claims["comparison"]) == (["slot"], "failure")
 
 
 def test_troubles_of_the_device_in_words(real):
@@ -100,6 +112,19 @@ def test_access_of_the_device_in_words(real):
     data, _ = real(clock=1_800_000_000)
     report = reports.verify(data, DEVICES, "gh-1")
     assert report.degraded == [] and report.claims["access"]["label_password"] is True
+
+
+def test_lock_of_the_chip_in_words():
+    fuses = {1: True, 2: True, 3: False, 4: False}
+    policy = {1: True, 2: False, 3: True, 4: False, 5: [60, 30], 6: 12}
+    found = claims(c262=True, c263=1, c274=[["gatehouse", [["app", 2]]]], p20=policy, p21=fuses)
+    words = reports.verify(sealed(found), DEVICES).claims
+    assert words["fuses"] == {"flash_encryption": True, "secure_boot": True, "download_mode": False, "jtag": False}
+    assert (words["oem_boot"], words["debug"], words["comparison"]) == (True, "disabled", "failure")
+    assert words["policy"] == {
+        "updates": True, "auto_download": False, "auto_install": True, "notify": False,
+        "window": {"start": 60, "minutes": 30}, "postponed_seconds": 12,
+    }  # fmt: skip
 
 
 BAD_ACCESS: dict[str, dict] = {
@@ -265,6 +290,14 @@ def test_a_private_claim_is_missing(label):
         ({"p32": {1: "t", 2: "C", 3: "21", 4: None}}, "sensor.value"),
         ({"p33": {1: 1}}, "link.dropped"),
         ({"p34": {1: None, 2: 0.5}}, "wifi.signal"),
+        ({"p20": {1: True, 2: True, 3: True}}, "policy.notify"),
+        ({"p20": {1: True, 2: True, 3: True, 4: True, 5: [1]}}, "policy.window"),
+        ({"p21": {1: None, 2: None, 3: None, 4: 1}}, "fuses.jtag"),
+        ({"c262": 1}, "oem_boot"),
+        ({"c263": 5}, "debug"),
+        ({"c274": [["gatehouse", [["app", 5]]]]}, "comparison"),
+        ({"c274": [["gatehouse", [["app", True]]]]}, "comparison"),
+        ({"c275": 2}, "intended_use"),
     ],
 )
 def test_a_claim_of_the_wrong_kind(change, where):
@@ -363,6 +396,8 @@ def cddl_map(name):
         (("link",), "LINK"),
         (("wifi",), "WIFI"),
         (("access",), "ACCESS"),
+        (("policy",), "POLICY"),
+        (("fuses",), "FUSES"),
     ],
 )
 def test_tables_are_those_of_the_cddl(names, table):

@@ -318,7 +318,7 @@ def test_live_report_is_verified():
 
 def test_retained_report_is_unproven_until_a_newer_one_comes():
     verifier = reports.Verifier(DEVICES)
-    assert take(verifier, sealed(claims(5)), retained=True) == ("unproven", None)
+    assert take(verifier, sealed(claims(5)), retained=True) == ("unproven", "retained")
     assert take(verifier, sealed(claims(5))) is None  # the same one again proves no more
     assert take(verifier, sealed(claims(6))) == ("verified", None)
 
@@ -349,6 +349,80 @@ def test_devices_have_counters_of_their_own():
     assert take(verifier, sealed(claims(9))) == ("verified", None)
     other = verifier.take("gh-2", sealed(claims(1), b"gh-2", b"2" * 32))
     assert other.verdict == "verified"
+
+
+# Freshness.
+
+NOW = 1_800_000_000.0
+
+
+def judged(verifier, data, retained=False):
+    found = verifier.take("gh-1", data, retained)
+    return found.verdict, found.reason, found.fresh
+
+
+def test_answer_to_a_nonce_is_fresh_and_so_is_what_follows():
+    verifier = reports.Verifier(DEVICES, lambda: NOW)
+    assert judged(verifier, sealed(claims(5, c6=12)), True) == ("unproven", "retained", False)
+    nonce = verifier.challenge("gh-1")
+    assert judged(verifier, sealed(claims(6, c10=bytes(16)))) == ("verified", None, False)
+    assert judged(verifier, sealed(claims(7, c10=nonce)), True) == ("verified", None, True)
+    assert judged(verifier, sealed(claims(8, c6=12)), True) == ("verified", None, True)
+    assert judged(verifier, sealed(claims(6))) == ("refused", "counter", False)
+
+
+def test_nonce_of_another_device_proves_nothing():
+    verifier = reports.Verifier(DEVICES, lambda: NOW)
+    assert verifier.challenge("gh-1") != verifier.challenge("gh-1")
+    nonce = verifier.challenge("gh-2")
+    assert judged(verifier, sealed(claims(6, c10=nonce)), True) == ("unproven", "retained", False)
+
+
+def test_the_last_eight_nonces_can_be_answered():
+    for number, fresh in ((0, False), (1, True), (8, True)):
+        verifier = reports.Verifier(DEVICES, lambda: NOW)
+        nonces = [verifier.challenge("gh-1") for _ in range(9)]
+        assert judged(verifier, sealed(claims(6, c10=nonces[number])))[2] is fresh
+
+
+def test_live_report_must_be_dated_now():
+    for off, expected in ((0, ("verified", None)), (120, ("verified", None)), (-120, ("verified", None)),
+                          (121, ("unproven", "stale")), (-121, ("unproven", "stale"))):  # fmt: skip
+        verifier = reports.Verifier(DEVICES, lambda off=off: NOW + off)
+        assert judged(verifier, sealed(claims()))[:2] == expected
+    assert judged(reports.Verifier(DEVICES, lambda: NOW), sealed(claims(c6=None)))[:2] == ("unproven", "undated")
+
+
+def test_records_played_as_live_in_order_are_no_state():
+    verifier = reports.Verifier(DEVICES, lambda: NOW + 86400)
+    for number in range(1, 5):
+        assert judged(verifier, sealed(claims(number)))[0] == "unproven"
+    nonce = verifier.challenge("gh-1")
+    assert judged(verifier, sealed(claims(9, c10=nonce)))[0] == "verified"
+
+
+JUMPS: dict[str, tuple[dict, dict, dict]] = {  # before, impossible after, possible after
+    "boots and counter": ({}, {"c267": 8}, {}),
+    "another chip": ({}, {"c259": b"OTHER"}, {}),
+    "seed of a boot": ({}, {"c268": b"T" * 16}, {"boots": 8, "c268": b"T" * 16}),
+    "uptime": ({"c261": 100}, {"c261": 99}, {"c261": 100}),
+    "uptime of a new boot": ({"c261": 100}, {"c261": 99}, {"c261": 0, "boots": 8}),
+    "boots": ({}, {"boots": 80, "c6": 1_800_000_000}, {"boots": 80, "c6": 1_800_000_002}),
+    "trust": ({"p11": 2}, {"p11": 1}, {"p11": 3}),
+    "floor": ({"p6": {"app": [9, 0]}}, {"p6": {"app": [8, 0]}}, {"p6": {"app": [9, 0], "config": [1, 0]}}),
+    "no floor": ({"p6": {"app": [9, 0]}}, {"p6": {}}, {"p6": {"app": [9, 0]}}),
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_impossible_jump(name):
+    before, wrong, right = JUMPS[name]
+    if name == "boots":
+        before = {"c6": 1_800_000_000}
+    verifier = reports.Verifier(DEVICES)
+    assert take(verifier, sealed(claims(1, **before))) == ("verified", None)
+    assert take(verifier, sealed(claims(2, **wrong))) == ("refused", "jump")
+    assert take(verifier, sealed(claims(2, **right))) == ("verified", None)
 
 
 # The product's devices.

@@ -85,6 +85,8 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("no text")
     # From a device, and shown in a terminal: no control characters.
+    if value.isprintable():
+        return value
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
 
 

@@ -78,7 +78,7 @@ def verify(data: bytes, devices: Mapping[str, Device | bytes], device: str | Non
     "key" (a device we hold no key of), "device" (not from who it should be), "signature" (the MAC is not by its key).
     """
     message = _unwrap(data)
-    kid = _device_id(cose.mac0_kid(message, "report"))
+    kid = _device_id(message.kid)
     if device is not None and kid != device:
         raise GatehouseError(f"the report on the topic of {device} is by {kid}", "device")
     held = devices.get(kid)
@@ -86,8 +86,8 @@ def verify(data: bytes, devices: Mapping[str, Device | bytes], device: str | Non
         raise GatehouseError(f"no report key of device {kid} here", "key")
     if isinstance(held, bytes):
         held = Device(held)
-    _, payload = cose.mac0_open(held.report_key, message, f"report of {kid}")
-    report = _read(kid, payload)
+    message.check(held.report_key, f"report of {kid}")
+    report = _read(kid, message.payload)
     if held.uuid is not None and report.claims["ueid"] != "01" + held.uuid.hex():
         raise GatehouseError(f"the report of {kid} names another device: {report.claims['ueid']}", "device")
     return report
@@ -96,15 +96,7 @@ def verify(data: bytes, devices: Mapping[str, Device | bytes], device: str | Non
 def unverified(data: bytes) -> Report:
     """What a report states, with nothing checked but its form: to be shown as exactly that."""
     message = _unwrap(data)
-    return _read(_device_id(cose.mac0_kid(message, "report")), message_payload(message))
-
-
-def message_payload(message: bytes) -> bytes:
-    """The payload of a COSE_Mac0 that nobody checked."""
-    payload = cbor.loads(message, "report").value[2]
-    if not isinstance(payload, bytes):
-        raise GatehouseError("the report carries no claims", "format")
-    return payload
+    return _read(_device_id(message.kid), message.payload)
 
 
 @dataclass(frozen=True)
@@ -228,14 +220,14 @@ def jump(before: Report | None, after: Report) -> str | None:
     return None
 
 
-def _unwrap(data: bytes) -> bytes:
-    """The COSE_Mac0 in a CWT."""
+def _unwrap(data: bytes) -> cose.Mac0:
+    """The COSE_Mac0 in a CWT, unchecked."""
     if len(data) > MAX_REPORT:
         raise GatehouseError(f"report of {len(data)} bytes: more than {MAX_REPORT} is none", "format")
     token = cbor.loads(data, "report")
     if not isinstance(token, cbor.Tag) or token.tag != CWT:
         raise GatehouseError("report is not a CBOR Web Token", "format")
-    return cbor.dumps(token.value)
+    return cose.parse_mac0(token.value, "report")
 
 
 def _device_id(kid: bytes) -> str:

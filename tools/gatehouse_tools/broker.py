@@ -26,6 +26,7 @@ from .errors import GatehouseError, UsageError
 START_S = 20.0  # amqtt imports for a second or two on a slow machine
 STOP_S = 5.0
 POLL_S = 0.02
+QUEUED = 50000  # messages kept for a collector that is away: 50 MB of reports, where Mosquitto keeps 1,000 by itself
 PORT_TRIES = 3  # somebody else may take a free port between our look and the broker's bind
 KINDS = ("auto", "mosquitto", "amqtt")
 _BUSY = re.compile(r"address already in use|errno 98", re.IGNORECASE)
@@ -86,7 +87,7 @@ def mosquitto_config(
     listeners: (port, "mqtt" or "websockets"); plugin: what applies the list in place of the option acl_file, from 2.1
     on; data: the folder of what is retained, which is only in memory without it; user: whom root becomes.
     """
-    lines = ["allow_anonymous false", *([f"user {user}"] if user else [])]
+    lines = ["allow_anonymous false", *([f"user {user}"] if user else []), f"max_queued_messages {QUEUED}"]
     lines += ["persistence true", f"persistence_location {data.resolve()}/"] if data else ["persistence false"]
     if plugin:
         lines += [f"global_plugin {plugin}", f"plugin_opt_acl_file {acl}"]

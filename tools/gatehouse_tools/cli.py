@@ -33,6 +33,7 @@ COMMANDS = {
     "command-key": "Write the key of one role and client of a device.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
     "watch": "Watch the fleet live, every report verified.",
+    "collect": "Keep verified reports, journals and summaries in a database.",
     "demo": "The whole story on this machine.",
 }
 DEBUG = "GATEHOUSE_DEBUG"  # set it to see the traceback of an internal error

@@ -70,9 +70,7 @@ def check(boot, release):
             # What else came with it is verified where it lies: a configuration below, an image by the bootloader.
             if index == app:
                 release.index = bytes(parameters[suit.IMAGE_DIGEST]), parameters[suit.IMAGE_SIZE]
-                release.name, release.version = tree.verify(
-                    release.root, release.index[0], release.index[1], boot.feed
-                )
+                release.name, release.version = tree.verify(release.root, release.index[0], release.index[1], boot.feed)
         elif command == suit.INVOKE:
             invoked.append(index)
         else:

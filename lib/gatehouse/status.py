@@ -76,7 +76,7 @@ _key = None
 _core = None  # the core's digest; b"" where the core has no files of its own
 _component = None  # the measured component of the running slot
 _result = _GOOD  # of the last comparison of the slot with its index; boot made the first
-_measured_ms = None  # when it was compared anew
+_compared_ms = -_AGAIN_MS  # uptime at which a nonce had it compared anew
 _fuses = None  # what measure.fuses() found
 _asked = []  # nonces that no report has answered yet, oldest first
 _sent = 0  # reports sealed in this boot
@@ -139,12 +139,12 @@ def _measure(name, *arguments):
 
 def _measure_again(boot, installer):
     """Compare the running slot with its index now, unless that was just done or an update needs memory and processor."""
-    global _component, _result, _measured_ms
+    global _component, _result, _compared_ms
     if installer and installer.state["state"] in ("downloading", "installing"):
         return
-    now = time.ticks_ms()
-    if _measured_ms is None or time.ticks_diff(now, _measured_ms) >= _AGAIN_MS:
-        _measured_ms = now
+    now = uptime_ms()
+    if now - _compared_ms >= _AGAIN_MS:
+        _compared_ms = now
         try:
             _result, _component = _measure("again", boot.release, boot.feed, _component)
         except MemoryError:

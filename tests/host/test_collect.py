@@ -28,7 +28,22 @@ WAIT = 30
 DEVICES = {"gh-1": reports.Device(report_key(0), b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
 
 
+def soon(predicate):
+    end = time.monotonic() + WAIT
+    while not predicate():
+        assert time.monotonic() < end, "never"
+        time.sleep(0.02)
+
+
 # Databases.
+
+
+def answers(url):
+    try:
+        Database(url).close()
+    except GatehouseError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +60,10 @@ def server(tmp_path_factory):
         shutil.chown(folder, 65534, 65534)
     data, port = folder / "data", free_port()
     made = subprocess.run(
-        [*user, "initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"], capture_output=True, text=True, cwd="/"
+        [*user, "initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"],
+        capture_output=True,
+        text=True,
+        cwd="/",
     )
     if made.returncode:
         pytest.skip(f"initdb: {made.stderr.strip().splitlines()[-1]}")
@@ -53,11 +71,7 @@ def server(tmp_path_factory):
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as process:
         url = f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
         try:
-            for _ in range(100):
-                with contextlib.suppress(GatehouseError):
-                    Database(url).close()
-                    break
-                time.sleep(0.1)
+            soon(lambda: answers(url))
             yield url
         finally:
             process.send_signal(signal.SIGINT)
@@ -188,7 +202,9 @@ def test_journal_is_stored_as_it_comes(database):
     first, second, third = (entry(number, bytes([number]) * 16) for number in (1, 2, 3))
     stored(database, (JOURNAL, message(first, second)))
     stored(database, (JOURNAL, message(second, third, before=b"\1" * 16)), at=2000.0)  # sent again, and one more
-    assert query(database, "SELECT device, number, before, entry, tag, boots, received FROM journal ORDER BY number") == [
+    assert query(
+        database, "SELECT device, number, before, entry, tag, boots, received FROM journal ORDER BY number"
+    ) == [
         ("gh-1", 1, b"0" * 16, first[0], first[1], 7, 1000.0),
         ("gh-1", 2, b"\1" * 16, second[0], second[1], 7, 1000.0),
         ("gh-1", 3, b"\2" * 16, third[0], third[1], 7, 2000.0),
@@ -363,13 +379,6 @@ def connected(process):
 def numbers(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT device, number FROM reports ORDER BY device, number").fetchall()
-
-
-def soon(predicate):
-    end = time.monotonic() + WAIT
-    while not predicate():
-        assert time.monotonic() < end, "never"
-        time.sleep(0.02)
 
 
 @needs_mosquitto

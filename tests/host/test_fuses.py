@@ -4,17 +4,22 @@ import importlib
 import tomllib
 from pathlib import Path
 
-import espefuse
+import espefuse  # type: ignore[import-untyped]
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from gatehouse_tools import core, identity, product
 
 TABLES = tomllib.loads(core.source("boards", "fuses.toml").read_text())
 # The fuses whose bits each entry has, by espefuse's names.
-OLD = [("FLASH_CRYPT_CNT",), ("ABS_DONE_0", "ABS_DONE_1"), ("UART_DOWNLOAD_DIS",), ("JTAG_DISABLE",)]
-NEW = [("SPI_BOOT_CRYPT_CNT",), ("SECURE_BOOT_EN",), ("DIS_DOWNLOAD_MODE",)]
-NAMES = {
+OLD: list[tuple[str, ...]] = [
+    ("FLASH_CRYPT_CNT",),
+    ("ABS_DONE_0", "ABS_DONE_1"),
+    ("UART_DOWNLOAD_DIS",),
+    ("JTAG_DISABLE",),
+]
+NEW: list[tuple[str, ...]] = [("SPI_BOOT_CRYPT_CNT",), ("SECURE_BOOT_EN",), ("DIS_DOWNLOAD_MODE",)]
+NAMES: dict[str, list[tuple[str, ...]]] = {
     "esp32": OLD,
     "unix": OLD,
     "esp32s2": [*NEW, ("HARD_DIS_JTAG",)],
@@ -37,7 +42,7 @@ def test_registers_are_those_of_espefuse(chip):
         for fuse in (fuses[name] for name in names):
             address = start + 4 * fuse["word"]
             masks[address] = masks.get(address, 0) | ((1 << fuse["len"]) - 1) << fuse["pos"]
-        assert dict(zip(pairs[::2], pairs[1::2], strict=True)) == masks
+        assert {pairs[at]: pairs[at + 1] for at in range(0, len(pairs), 2)} == masks
 
 
 def test_a_device_gets_those_of_its_chip(tmp_path):

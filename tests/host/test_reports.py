@@ -388,7 +388,7 @@ def test_the_last_eight_nonces_can_be_answered():
 def test_live_report_must_be_dated_now():
     for off, expected in ((0, ("verified", None)), (120, ("verified", None)), (-120, ("verified", None)),
                           (121, ("unproven", "stale")), (-121, ("unproven", "stale"))):  # fmt: skip
-        verifier = reports.Verifier(DEVICES, lambda off=off: NOW + off)
+        verifier = reports.Verifier(DEVICES, [NOW + off].pop)
         assert judged(verifier, sealed(claims()))[:2] == expected
     assert judged(reports.Verifier(DEVICES, lambda: NOW), sealed(claims(c6=None)))[:2] == ("unproven", "undated")
 

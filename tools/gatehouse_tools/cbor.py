@@ -24,7 +24,7 @@ def loads(data: bytes, what: str = "CBOR") -> Any:
     """The one item in `data`. GatehouseError("format") naming `what` where it is anything but deterministic CBOR."""
     try:
         obj = cbor2.loads(data, max_depth=_MAX_DEPTH, allow_indefinite=False, allow_duplicate_keys=False)
-        # Maps in the order that they had: most of the work is then in C. Whether that order is right is looked at below.
+        # Maps in the order that they had: most of the work is then in C. Whether it is the right one is seen below.
         again = cbor2.dumps(obj, encoders=_SHORTEST)
         found = _checked(obj)
     except _Disordered:
@@ -53,7 +53,7 @@ def _encode_float(encoder: Any, value: float) -> None:
     encoder.write(cbor2.dumps(value, canonical=True))
 
 
-_SHORTEST = {float: _encode_float}
+_SHORTEST: dict[type, Any] = {float: _encode_float}
 
 
 def _checked(value: Any) -> Any:

@@ -34,6 +34,7 @@ MAX_JOURNAL = 2048  # bytes of a message, docs/journal.md
 MAX_ENTRIES = 8
 MAX_SUMMARY = 4096  # bytes; a device's has 300
 _TAG = 16
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Devices = Mapping[str, reports.Device | bytes]
 
@@ -107,9 +108,9 @@ class Judge:
                 "time": claims.get("time"),
                 "version": claims.get("version"),
                 "mode": claims["mode"],
-                "degraded": json.dumps(claims["degraded"], ensure_ascii=False),
+                "degraded": _json(claims["degraded"]),
                 "alarm": alarm,
-                "claims": json.dumps(claims, ensure_ascii=False),
+                "claims": _json(claims),
                 "message": message.payload,
                 "digest": hashlib.sha256(message.payload).digest(),
             }
@@ -207,8 +208,8 @@ class Inbox:
         self._client.on_disconnect, self._client.on_message = self._disconnected, self._received
 
     def open(self, host: str, port: int, limit: float) -> None:
-        """Connect and subscribe, within `limit` seconds. OSError, or GatehouseError when the broker does not want us."""
-        properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        """Connect and subscribe, within `limit` seconds. OSError, or GatehouseError when the broker refuses us."""
+        properties: Any = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_S
         properties.ReceiveMaximum = WINDOW
         self._client.connect_timeout = limit
@@ -264,7 +265,7 @@ class Inbox:
         self._talk(f"connection lost ({reason}); trying again")
 
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
-        self._queue.put(Message(one.topic, one.payload, self._clock(), one.mid, one.qos, self._session))
+        self._queue.put(Message(one.topic, bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 
 class Collector:
@@ -276,7 +277,9 @@ class Collector:
         self.messages = 0
         self.refused: dict[tuple[str, str], int] = {}
 
-    def run(self, idle: float | None = None, limit: float | None = None, step: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, idle: float | None = None, limit: float | None = None, step: Callable[[], None] = lambda: None
+    ) -> None:
         """Until stop, or until nothing came for `idle` seconds, or `limit` seconds have passed. step(): each second."""
         start = last = time.monotonic()
         while not self.stop.is_set():

@@ -1,7 +1,7 @@
 """Where a collector keeps what it has verified: SQLite or PostgreSQL, through SQLAlchemy (docs/collect.md).
 
-Storing is idempotent: a message that comes again changes nothing. A report is known by device, key and counter, an entry
-of a journal by device, number and tag, so that two entries of one number, which is an alarm, are both kept.
+Storing is idempotent: a message that comes again changes nothing. A report is known by device, key and counter, an
+entry of a journal by device, number and tag, so that two entries of one number, which is an alarm, are both kept.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Database:
     """An open database. `new` and `known` count the reports stored and those that were there already."""
 
     def __init__(self, url: str) -> None:
-        """Open it, and make its tables where they are not there. UsageError for a wrong URL, GatehouseError("database")."""
+        """Open it, and make tables that are not there. UsageError for a wrong URL, GatehouseError("database")."""
         try:
             parsed = sa.make_url(url)
         except ArgumentError:

@@ -14,7 +14,6 @@ from typing import Any
 from . import topics
 from .reports import Report, Verifier
 
-
 FIRST_ASK_S = 5.0  # until a nonce that was not answered is followed by another; doubled each time
 LAST_ASK_S = 60.0
 UNANSWERED = 3  # so many in a row are worth telling

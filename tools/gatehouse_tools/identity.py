@@ -269,7 +269,7 @@ def _identity(
 
 
 def _fuses(board: product.Board) -> list[list[int]] | None:
-    """Where the board's chip has its eFuses, as gatehouse.measure.fuses() takes it; None for a chip nobody looked up."""
+    """Where the board's chip has its eFuses, as gatehouse.measure.fuses() takes it; None for a chip not looked up."""
     tables = tomllib.loads(core.source("boards", "fuses.toml").read_text())
     found = tables.get(str(board.data.get("chip")))
     return [found[name] for name in FUSES] if found else None

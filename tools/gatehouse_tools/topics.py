@@ -15,6 +15,9 @@ _device = core.module("topics")
 TABLE: dict[str, tuple[str, str, bool]] = {
     name: (pattern, publisher, retained == "retained") for name, pattern, publisher, retained in _device.rows()
 }
+_PATTERNS = {
+    name: re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/+#]+)", re.escape(row[0]))) for name, row in TABLE.items()
+}
 topic = _device.topic
 
 
@@ -46,8 +49,8 @@ def covers(allowed: str, requested: str) -> bool:
 
 def split(name: str) -> dict[str, str] | None:
     """The row and the fields of a topic, e.g. {"name": "report", "id": "gh-1"}, or None for one of no row."""
-    for row, (pattern, _, _) in TABLE.items():
-        match = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/+#]+)", re.escape(pattern)), name)
+    for row, pattern in _PATTERNS.items():
+        match = pattern.fullmatch(name)
         if match and is_device_id(match.groupdict().get("id", "any")):
             return {"name": row, **match.groupdict()}
     return None

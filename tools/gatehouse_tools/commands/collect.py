@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 @click.option("--name", metavar="NAME", default="1", show_default=True,
               help="This one among them; the broker keeps what comes for it while it is away.")  # fmt: skip
 @click.option("--idle", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="End when nothing has come for so long: to empty what is kept for a NAME that will not come back.")  # fmt: skip
+              help="End when nothing has come for so long: to take what is kept for a NAME that is gone.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End after this time.")
 @ui.product_option
 @ui.json_option

@@ -109,7 +109,11 @@ def nothing(tls: Any, port: int) -> Callable[[Callable[[], None]], float]:
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "bench", protocol=mqtt.MQTTv5)
         client.tls_set_context(tls)
         subscribed = threading.Event()
-        client.on_connect = lambda *_: client.subscribe("$share/nothing/gatehouse/+/report", 1)
+
+        def connected(client: mqtt.Client, *_: Any) -> None:
+            client.subscribe("$share/nothing/gatehouse/+/report", 1)
+
+        client.on_connect = connected
         client.on_subscribe = lambda *_: subscribed.set()
         client.on_message = count
         client.connect("localhost", port)

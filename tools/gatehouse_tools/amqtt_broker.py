@@ -38,7 +38,7 @@ def common_name(tls: ssl.SSLObject | None) -> str | None:
     certificate = tls.getpeercert() if tls else None
     subject: Any = (certificate or {}).get("subject", ())
     for name, value in itertools.chain(*subject):
-        if name == "commonName" and (value == topics.HOST or topics.is_device_id(value)):
+        if name == "commonName" and (value in (topics.HOST, topics.VERIFIER) or topics.is_device_id(value)):
             return value
     return None
 
@@ -51,7 +51,8 @@ def may(session: Session | None, topic: str | None, action: Action | None) -> bo
     if name == topics.HOST:
         return topic.split("/")[0] == "gatehouse"
     access = "write" if action == Action.PUBLISH else "read"
-    return any(kind == access and topics.covers(rule, topic) for kind, rule in topics.device_rules(name))
+    rules = topics.verifier_rules() if name == topics.VERIFIER else topics.device_rules(name)
+    return any(kind == access and topics.covers(rule, topic) for kind, rule in rules)
 
 
 class Access(BaseAuthPlugin, BaseTopicPlugin):

@@ -1,7 +1,8 @@
 """The MQTT broker of the house: Mosquitto where it is installed, else amqtt from PyPI, both with the same rules.
 
 TLS only, a client certificate from everyone, its common name is the user. A device has just the topics that
-lib/gatehouse/topics.py gives it; the host's own certificate has everything below gatehouse/.
+lib/gatehouse/topics.py gives it; the host's own certificate has everything below gatehouse/, a verifier's reads reports
+and sends nonces.
 
 Mosquitto has one limit here: a client that takes another's client id ends that one's connection, though it gets none of
 its topics. Only who holds a certificate of the product can do that; amqtt_broker keeps the ids of each name apart.
@@ -61,8 +62,9 @@ def mosquitto_version(program: str) -> tuple[int, ...]:
 
 def acl_text() -> str:
     """The access list in Mosquitto's form; %u is the common name of the client's certificate."""
+    seen = "".join(f"topic {access} {filter_}\n" for access, filter_ in topics.verifier_rules())
     rules = "".join(f"pattern {access} {filter_}\n" for access, filter_ in topics.device_rules("%u"))
-    return f"user {topics.HOST}\ntopic readwrite gatehouse/#\n\n{rules}"
+    return f"user {topics.HOST}\ntopic readwrite gatehouse/#\n\nuser {topics.VERIFIER}\n{seen}\n{rules}"
 
 
 def write_acl(path: Path) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "sim": "Run simulated devices.",
     "send": "Ask a device to do something, over MQTT.",
     "command-key": "Write the key of one role and client of a device.",
+    "verifier-kit": "Write what somebody needs who may see reports, and command nothing.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
     "watch": "Watch the fleet live, every report verified.",
     "collect": "Keep verified reports, journals and summaries in a database.",

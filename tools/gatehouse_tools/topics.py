@@ -5,8 +5,10 @@ import re
 from . import core
 
 HOST = "host"  # the common name of the host tools' certificate
+VERIFIER = "verifier"  # that of who may see reports and command nothing
+SEEN = ("status", "report", "summary", "sensor", "journal")  # what a verifier reads
 # Levels of the topic tree that are no device; a device must not be called so.
-RESERVED = frozenset({HOST, "group", "block"})
+RESERVED = frozenset({HOST, VERIFIER, "group", "block"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -37,6 +39,16 @@ def device_rules(device: str) -> list[tuple[str, str]]:
         filter_ = re.sub(r"\{(?!id\})\w+\}", "+", pattern).replace("{id}", device)
         rules.append(("write" if publisher == "device" else "read", filter_))
     return rules
+
+
+def verifier_rules() -> list[tuple[str, str]]:
+    """What the broker lets a verifier do: read what devices tell of themselves, and send them nonces. Nothing else.
+
+    (On Mosquitto, where what devices may do is a pattern for everybody, it could also read offers to groups and blocks,
+    and publish as a device of its own name: no secrets, and nobody's topics.)
+    """
+    found = [("read", TABLE[name][0].replace("{id}", "+")) for name in SEEN]
+    return [*found, ("write", TABLE["nonce"][0].replace("{id}", "+"))]
 
 
 def covers(allowed: str, requested: str) -> bool:

@@ -28,8 +28,8 @@ import cbor2
 from paho.mqtt import client as mqtt
 
 from cases.report import claims, report_key, sealed
-from gatehouse_tools import ca, collector, reports
 from gatehouse_tools import broker as brokers
+from gatehouse_tools import ca, collector, reports
 from gatehouse_tools.broker import Broker
 from gatehouse_tools.database import Database
 from servers import device as devices_code
@@ -79,14 +79,13 @@ def publish(folder: Path, port: int, receive: Callable[[Callable[[], None]], flo
     """Messages a second: `receive(start)` calls start() when it is ready, and returns the seconds that it took."""
     command = [sys.executable, "-m", "bench.publishers", str(folder), str(port), str(DEVICES)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
-        if process.stdout.readline() != "ready\n":
+        talk, listen = process.stdin, process.stdout
+        if not talk or not listen or listen.readline() != "ready\n":
             raise RuntimeError("the simulated devices did not connect")
 
         def start() -> None:
-            assert process.stdin
-            process.stdin.write("go\n")
-            process.stdin.flush()
+            talk.write("go\n")
+            talk.flush()
 
         took = receive(start)
         if process.wait(LIMIT_S):

@@ -50,7 +50,7 @@ class Reporter:
         claims = status.claims(self._boot, self._installer, nonce)
         found = claims[status.PRIVATE]
         self._judge(found[status.HEALTH])
-        if self._access.operations.repl_left():
+        if "repl" in found[status.HEALTH]:
             claims[status.DBGSTAT] = 0
         if self.postponed > status.uptime():
             found[status.POLICY][6] = self.postponed - status.uptime()

@@ -298,6 +298,14 @@ def test_acknowledged_after_the_commit_and_not_before(tmp_path, monkeypatch):
     assert (taker.messages, taker.refused) == (3, {("gh-1", "format"): 1})
 
 
+def test_database_that_is_away_when_it_is_asked_refuses_nothing():
+    def newest(device, key):
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable):
+        collector.Judge(DEVICES, newest=newest).batch([Message(REPORT, sealed(claims(1)), 1.0)])
+
+
 def test_end_while_the_database_is_away_acknowledges_nothing(tmp_path, monkeypatch):
     inbox = Script([(1, sealed(claims(1)))])
     with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:

@@ -99,7 +99,7 @@ def uptime():
 
 
 def ask(nonce):
-    """Have a coming report answer a verifier's nonce (8 to 64 bytes). Whether one will; any other length is no nonce."""
+    """Have a coming report answer a verifier's nonce (8 to 64 bytes, or it is none). Whether one will."""
     if not _LEAST_NONCE <= len(nonce) <= _MOST_NONCE:
         return False
     nonce = bytes(nonce)
@@ -138,7 +138,7 @@ def _measure(name, *arguments):
 
 
 def _measure_again(boot, installer):
-    """Compare the running slot with its index now, unless that was just done or an update needs memory and processor."""
+    """Compare the running slot with its index now, unless that was just done or an update needs the memory."""
     global _component, _result, _compared_ms
     if installer and installer.state["state"] in ("downloading", "installing"):
         return

@@ -464,6 +464,41 @@ def test_two_share_the_load_and_nothing_is_lost_when_one_is_killed(house, tmp_pa
     assert "Traceback" not in err and " 0 messages refused" in told
 
 
+def test_messages_of_an_earlier_connection_are_not_acknowledged(monkeypatch):
+    """The broker sends them again, perhaps under the numbers of others."""
+    inbox = collector.Inbox("group", "name", None, print)
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(inbox._client, "ack", lambda mid, qos: told.append((mid, qos)))
+    inbox._session = 2
+    inbox.acknowledge([Message(REPORT, b"", 0.0, mid, qos, session) for mid, qos, session in
+                       ((1, 1, 1), (2, 1, 2), (0, 0, 2), (3, 1, 2))])  # fmt: skip
+    assert told == [(2, 1), (3, 1)]
+
+
+@needs_mosquitto
+def test_broker_that_restarts(house, tmp_path):
+    root, authority, _ = house
+    path = tmp_path / "reports.db"
+    running = Broker(tmp_path / "broker", authority.ca, *authority.broker, kind="mosquitto", port=free_port()).start()
+    try:
+        with collect((root, authority, running), f"sqlite:///{path}", "--group", "restart") as process:
+            connected(process)
+            with Client(running, authority, "gh-1") as device:
+                device.publish(REPORT, sealed(claims(1)))
+                soon(lambda: len(numbers(path)) == 1)
+            running.stop()
+            assert "connection lost" in process.stderr.readline()
+            running.start()
+            connected(process)
+            with Client(running, authority, "gh-1") as device:
+                device.publish(REPORT, sealed(claims(2)))
+                soon(lambda: len(numbers(path)) == 2)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT) == 0
+    finally:
+        running.stop()
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

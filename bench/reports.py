@@ -5,8 +5,9 @@
 1,000 simulated devices, each with a TLS connection and a certificate of its own, publish ten reports each at QoS 1 to
 Mosquitto; each waits for its PUBACK. One `gatehouse collect` verifies and stores them in SQLite, and acknowledges after
 the commit. "paho" is the same client, subscription and messages with a handler that counts. Broker, devices and
-collector share the machine. Size: a report of the device's own code, beside its claims as compact JSON under the
-same short names, byte strings in base64, without a signature.
+collector share the machine's cores, so that rates are those of all of them; processor time is the receiver's alone.
+Size: a report of the device's own code, beside its claims as compact JSON under the same short names, byte strings in
+base64, without a signature.
 """
 
 from __future__ import annotations
@@ -75,8 +76,11 @@ def broker(folder: Path):
         yield running
 
 
-def publish(folder: Path, port: int, receive: Callable[[Callable[[], None]], float]) -> float:
-    """Messages a second: `receive(start)` calls start() when it is ready, and returns the seconds that it took."""
+def publish(folder: Path, port: int, receive: Callable[[Callable[[], None]], float]) -> tuple[float, float]:
+    """Messages a second, and this process's processor time in ms a message.
+
+    `receive(start)` calls start() when it is ready, and returns the seconds that it took.
+    """
     command = [sys.executable, "-m", "bench.publishers", str(folder), str(port), str(DEVICES)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         talk, listen = process.stdin, process.stdout
@@ -87,10 +91,12 @@ def publish(folder: Path, port: int, receive: Callable[[Callable[[], None]], flo
             talk.write("go\n")
             talk.flush()
 
+        before = time.process_time()
         took = receive(start)
+        spent = time.process_time() - before
         if process.wait(LIMIT_S):
             raise RuntimeError("the simulated devices failed")
-    return DEVICES * EACH / took
+    return DEVICES * EACH / took, spent * 1000 / (DEVICES * EACH)
 
 
 def nothing(tls: Any, port: int) -> Callable[[Callable[[], None]], float]:
@@ -197,13 +203,15 @@ def rows() -> list[Row]:
             made = [report(one, number) for number in range(1, EACH + 1) for one in range(DEVICES)]
             (folder / "reports.bin").write_bytes(b"".join(len(one).to_bytes(2, "big") + one for one in made))
             item: Any = type("Item", (), {"ca": folder / "ca"})
-            plain = publish(folder, running.port, nothing(tls_context(item), running.port))
-            ours = publish(folder, running.port, collected(tls_context(item), running.port, folder))
+            plain, plain_ms = publish(folder, running.port, nothing(tls_context(item), running.port))
+            ours, ours_ms = publish(folder, running.port, collected(tls_context(item), running.port, folder))
     size, plain_json = sizes()
     return [
         Row(f"{DEVICES:,} devices: paho receives and does nothing", plain, "a second", note=f"{len(made[0])} bytes"),
         Row(f"{DEVICES:,} devices: collected, verified and stored", ours, "a second"),
         Row("collected / paho doing nothing", ours / plain, "times"),
+        Row("processor time of paho doing nothing, a message", plain_ms, "ms"),
+        Row("processor time of the collector, a message", ours_ms, "ms"),
         Row("verification alone, one core", verified(), "a second"),
         Row(
             "a report / its claims as compact JSON",

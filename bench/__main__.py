@@ -18,7 +18,7 @@ from rich.table import Table
 
 from . import table
 
-NAMES = ("update", "wire", "heap", "lms", "link", "peer")
+NAMES = ("update", "wire", "heap", "lms", "link", "reports", "peer")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 

@@ -47,7 +47,6 @@ class Application:
                     self.link.follow(self._topic(name), True)  # now already, or the first session would end for it
         self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor(), self.access)
         self._opened = asyncio.Event()  # the REPL is to open
-        self._postponed = 0  # uptime in seconds until which no update is taken
 
     def received(self, topic, payload):
         """A message of the link."""
@@ -57,6 +56,9 @@ class Application:
             self.access.remote.received(payload)
         elif topic.endswith(b"/journal/ack"):
             self.events.received(payload)
+        elif topic.endswith(b"/nonce"):
+            if status.ask(payload):
+                self.changed.set()
         elif self.access.home:
             self.access.home.received(topic, payload)
 
@@ -104,9 +106,9 @@ class Application:
 
     async def publish_state(self):
         """Publish report and summary. Whether the broker has acknowledged the report."""
-        topic = self._topic("report")
+        topic, nonce = self._topic("report"), status.asked()
         try:
-            data, summary = self.reporter.report(), self.reporter.summary()
+            data, summary = self.reporter.report(nonce), self.reporter.summary()
         except MemoryError:  # an update may need it for a while; this one comes later
             self.reporter.left_out += 1
             self.untold += 1 if self.installer.state["state"] != "downloading" else 0
@@ -121,6 +123,8 @@ class Application:
         self.link.publish(self._topic("summary"), summary, True)
         if acknowledged:
             self.acknowledged = True
+            if status.answered(nonce):
+                self.changed.set()
             self.judge()
         if self.access.home:
             self.access.home.tell()
@@ -135,12 +139,12 @@ class Application:
 
     def postpone(self, seconds):
         """Take no update for so long, 0 to end that. Forgotten at a restart."""
-        self._postponed = status.uptime() + seconds
+        self.reporter.postponed = status.uptime() + seconds
         self.offers.soon()
 
     def _ready(self):
         """Whether updates may be taken now: none on trial, none while they are postponed."""
-        return self.boot.mode != "trial" and status.uptime() >= self._postponed
+        return self.boot.mode != "trial" and status.uptime() >= self.reporter.postponed
 
     async def update(self):
         """Give offers to the installer; none while this release is itself on trial, or updates are postponed."""

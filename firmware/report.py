@@ -32,6 +32,7 @@ class Reporter:
         self.fault = False
         self.left_out = 0  # reports of this boot for which there was no memory
         self.health = []  # of the last report: why the device may not work as expected
+        self.postponed = 0  # uptime in seconds until which no update is taken
 
     def read(self):
         """Read the sensor. Returns whether its state changed: fault or none."""
@@ -52,6 +53,10 @@ class Reporter:
         found = claims[status.PRIVATE]
         self.health = found[status.HEALTH]
         self._judge(self.health)
+        if "repl" in self.health:
+            claims[status.DBGSTAT] = 0
+        if self.postponed > status.uptime():
+            found[status.POLICY][6] = self.postponed - status.uptime()
         found[_SENSOR] = {1: self.sensor.name, 2: self.sensor.unit, 3: self.value, 4: self.time}
         found[_LINK] = self._counted()
         found[_WIFI] = _wifi()

@@ -69,9 +69,8 @@ def check(boot, release):
         if command == suit.IMAGE_MATCH:
             # What else came with it is verified where it lies: a configuration below, an image by the bootloader.
             if index == app:
-                release.name, release.version = tree.verify(
-                    release.root, parameters[suit.IMAGE_DIGEST], parameters[suit.IMAGE_SIZE], boot.feed
-                )
+                release.index = bytes(parameters[suit.IMAGE_DIGEST]), parameters[suit.IMAGE_SIZE]
+                release.name, release.version = tree.verify(release.root, release.index[0], release.index[1], boot.feed)
         elif command == suit.INVOKE:
             invoked.append(index)
         else:

@@ -274,11 +274,11 @@ class Link:
 def for_device(boot, on_message, on_connect=None):
     """The Link of a booted device: address from its configuration, authorities from its trust, credentials from NVS.
 
-    Subscribed to the offers to it and to its groups; who takes commands follows their topic. Refused("state") where
-    credentials miss.
+    Subscribed to the offers to it and to its groups, and to verifiers' nonces; who takes commands follows their topic.
+    Refused("state") where credentials miss.
     """
     config, identity, store = boot.config, boot.identity, boot.store
-    names = [topics.topic("offer", id=identity.id)]
+    names = [topics.topic("offer", id=identity.id), topics.topic("nonce", id=identity.id)]
     names.extend(topics.topic("group-offer", group=group) for group in config.groups)
     tls = (boot.trust.tls, store.required("tls_cert"), store.required("tls_key")) if config.tls else None
     account = store.blob("broker")

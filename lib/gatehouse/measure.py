@@ -1,11 +1,11 @@
-"""What this device measures of itself for its reports, once in a boot."""
+"""What this device measures of itself for its reports: files, the running slot, the chip's eFuses."""
 
 import hashlib
 import os
 
 from micropython import const
 
-from gatehouse import cbor
+from gatehouse import Refused, cbor
 
 _SEMVER = const(16384)  # version scheme, RFC 9393
 _SHA256 = const(1)  # IANA named information hash algorithms, which RFC 10013 uses
@@ -43,6 +43,57 @@ def _hash_file(hasher, path):
             if not count:
                 return
             hasher.update(buffer[:count])
+
+
+def again(release, on_file, before):
+    """Compare every file of the running slot with the signed index that boot found good.
+
+    Returns (result, measured component): 1 and 2 are success and failure as in RFC 9711 section 4.2.17. Where the index
+    cannot be read the component is the one `before`.
+    """
+    from gatehouse import memory, tree
+
+    try:
+        tree.verify(release.root, release.index[0], release.index[1], on_file)
+        result = 1
+    except (Refused, OSError):
+        result = 2
+    finally:
+        del tree
+        memory.unload("tree")
+    try:
+        return result, component(release)
+    except OSError:
+        return 2, before
+
+
+def fuses(words):
+    """[flash encryption, secure boot, UART download mode, JTAG]: whether each is on or open; None where unknown.
+
+    `words` has for each of them [address, mask, ...], as provisioning took it from boards/fuses.toml; or it is None.
+    """
+    if not words:
+        return [None, None, None, None]
+    import machine
+
+    registers = machine.mem32
+    found = []
+    for place, pairs in enumerate(words):
+        bits = total = 0
+        for at in range(0, len(pairs), 2):
+            bits += _ones(registers[pairs[at]] & pairs[at + 1])
+            total += _ones(pairs[at + 1])
+        # Encryption is on while an odd number of its bits is burned; a door is closed when all of its bits are.
+        found.append(bits % 2 == 1 if place == 0 else bits > 0 if place == 1 else bits < total)
+    return found
+
+
+def _ones(value):
+    count = 0
+    while value:
+        count += value & 1
+        value >>= 1
+    return count
 
 
 def component(release):

@@ -77,7 +77,7 @@ class Release:
 
     def __init__(self, fields):
         self.slot, self.digest, self.sequence, self.partition, self.config = fields
-        self.name = self.version = None  # known once the slot has been verified
+        self.name = self.version = self.index = None  # known once the slot has been verified; index: (digest, size)
 
     def fields(self):
         return [self.slot, self.digest, self.sequence, self.partition, self.config]

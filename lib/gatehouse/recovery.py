@@ -37,6 +37,8 @@ class Recovery:
     def _received(self, topic, payload):
         if topic.endswith(b"/offer") and payload and not self._boot.pending:
             self._offers.put(bytes(payload), bytes(topic))
+        elif topic.endswith(b"/nonce") and status.ask(payload):
+            self._changed.set()
 
     async def main(self):
         """Run until a restart."""
@@ -68,8 +70,9 @@ class Recovery:
                 pass
             self._changed.clear()
             if self._link.connected:
+                nonce = status.asked()
                 try:
-                    report = status.seal(self._boot, status.claims(self._boot, self._installer))
+                    report = status.seal(self._boot, status.claims(self._boot, self._installer, nonce))
                 except MemoryError:  # an update may need it all for a while, and goes first
                     untold += 1 if self._installer.state["state"] != "downloading" else 0
                     if untold == _UNTOLD:
@@ -79,7 +82,11 @@ class Recovery:
                     await asyncio.sleep_ms(self.PAUSE_MS)
                     continue
                 untold = 0
-                await self._link.publish_acked(topic, report, True, _ACK_MS)
+                if await self._link.publish_acked(topic, report, True, _ACK_MS) and nonce:
+                    report = None
+                    if status.answered(nonce):
+                        self._changed.set()
+                    await asyncio.sleep_ms(self.PAUSE_MS)  # who floods it with nonces does not keep it busy
                 report = None
 
     async def _update(self):

@@ -24,17 +24,24 @@ _OEMID = const(258)
 _HWMODEL = const(259)
 _HWVERSION = const(260)
 _UPTIME = const(261)
+_OEMBOOT = const(262)
+DBGSTAT = const(263)
 _EAT_PROFILE = const(265)
 _BOOTCOUNT = const(267)
 _BOOTSEED = const(268)
 _SWNAME = const(270)
 _SWVERSION = const(271)
 _MEASUREMENTS = const(273)
+_MEASRES = const(274)
+_INTUSE = const(275)
 PRIVATE = const(-70001)  # Gatehouse's own map; private use is what lies below -65536 (RFC 8392 section 9.1)
 
 _RANDOM = b"\x01"  # the type byte of a random UEID, RFC 9711 section 4.2.1
 _SEMVER = const(16384)  # version schemes, RFC 9393
 _MEASURED_COMPONENT = const(295)  # content format application/measured-component+cbor, RFC 10013
+_GENERIC = const(1)  # intended use: no other of RFC 9711 section 4.3.3 is a state report's
+_GOOD, _BAD = const(1), const(2)  # results of a comparison, RFC 9711 section 4.2.17
+_NOT_RUN, _ABSENT = const(3), const(4)
 
 # Keys of the private map. 32 and up belong to the application.
 _SLOT = const(1)
@@ -56,14 +63,23 @@ _COUNTER = const(16)
 HEALTH = const(17)
 _FAILURE = const(18)
 _JOURNAL = const(19)
+POLICY = const(20)
+_FUSES = const(21)
 
 _MAX_DETAIL = const(96)  # characters of a free text: a report stays within one TLS record of the link
+_LEAST_NONCE, _MOST_NONCE = const(8), const(64)  # bytes, RFC 9711 section 4.1
+_ASKED = const(4)  # verifiers that wait at once; who finds no room asks again
+_AGAIN_MS = const(10000)  # a nonce has the slot measured anew, but a flood of them does not keep the device busy
 
 # One report key, counter and measurement for each boot: this module must stay loaded.
 
 _key = None
 _core = None  # the core's digest; b"" where the core has no files of its own
 _component = None  # the measured component of the running slot
+_result = _GOOD  # of the last comparison of the slot with its index; boot made the first
+_compared_ms = -_AGAIN_MS  # uptime at which a nonce had it compared anew
+_fuses = None  # what measure.fuses() found
+_asked = []  # nonces that no report has answered yet, oldest first
 _sent = 0  # reports sealed in this boot
 _uptime_ms = 0
 _seen_ms = time.ticks_ms()
@@ -83,21 +99,57 @@ def uptime():
     return uptime_ms() // 1000
 
 
+def ask(nonce):
+    """Have a coming report answer a verifier's nonce (8 to 64 bytes, or it is none). Whether one will."""
+    if not _LEAST_NONCE <= len(nonce) <= _MOST_NONCE:
+        return False
+    nonce = bytes(nonce)
+    if nonce not in _asked and len(_asked) < _ASKED:
+        _asked.append(nonce)
+    return nonce in _asked
+
+
+def asked():
+    """The nonce that has waited longest for its answer, or None."""
+    return _asked[0] if _asked else None
+
+
+def answered(nonce):
+    """The broker has the report that answers `nonce`. Whether another one waits."""
+    if nonce in _asked:
+        _asked.remove(nonce)
+    return bool(_asked)
+
+
 def forget_key():
     """Have the next report made under a new key: the owner epoch has moved."""
     global _key
     _key = None
 
 
-def _measure(release=None):
-    """Of a release its measured component, else the digest of the core; the module that does it does not stay."""
+def _measure(name, *arguments):
+    """What a function of gatehouse.measure returns; the module does not stay."""
     from gatehouse import measure, memory
 
     try:
-        return measure.component(release) if release else measure.folder(CORE)
+        return getattr(measure, name)(*arguments)
     finally:
         del measure
         memory.unload("measure")
+
+
+def _measure_again(boot, installer):
+    """Compare the running slot with its index now, unless that was just done or an update needs the memory."""
+    global _component, _result, _compared_ms
+    if installer and installer.state["state"] in ("downloading", "installing"):
+        return
+    now = uptime_ms()
+    if now - _compared_ms >= _AGAIN_MS:
+        _compared_ms = now
+        try:
+            _result, _component = _measure("again", boot.release, boot.feed, _component)
+        except MemoryError:
+            _result = _BAD if _result == _BAD else _NOT_RUN  # a later one may find room
 
 
 def claims(boot, installer=None, nonce=None):
@@ -106,7 +158,7 @@ def claims(boot, installer=None, nonce=None):
     `boot` is slots.current with an identity, `installer` the Installer where there is one, `nonce` 8 to 64 bytes that a
     verifier sent. Raises OSError when the running slot cannot be read.
     """
-    global _core, _component
+    global _core, _component, _fuses
     identity = boot.identity
     found = {
         _UEID: _RANDOM + identity.device_id,
@@ -117,6 +169,7 @@ def claims(boot, installer=None, nonce=None):
         _EAT_PROFILE: PROFILE,
         _BOOTCOUNT: boot.boot_count,
         _BOOTSEED: boot.seed,
+        _INTUSE: _GENERIC,
     }
     now = boot.now()
     if now is not None:
@@ -126,12 +179,21 @@ def claims(boot, installer=None, nonce=None):
     release = boot.release
     if release:
         if _component is None:
-            _component = _measure(release)
+            _component = _measure("component", release)
+        if nonce is not None:
+            _measure_again(boot, installer)
         found[_SWNAME] = release.name
         found[_SWVERSION] = [release.version, _SEMVER]
         found[_MEASUREMENTS] = [[_MEASURED_COMPONENT, _component]]
+    found[_MEASRES] = [["gatehouse", [["app", _result if release else _ABSENT]]]]
     if _core is None:
-        _core = _measure() or b""
+        _core = _measure("folder", CORE) or b""
+    if _fuses is None:
+        _fuses = _measure("fuses", identity.fuses)
+    if _fuses[1] is not None:
+        found[_OEMBOOT] = _fuses[1] and not _core  # what lies in the file system is not what secure boot has checked
+    if _fuses[2] is not None and _fuses[3] is not None:
+        found[DBGSTAT] = 0 if _fuses[2] or _fuses[3] else 1
     found[PRIVATE] = _private(boot, installer, now)
     return found
 
@@ -145,6 +207,8 @@ def _private(boot, installer, now):
         health.append("boot:" + boot.failure.reason)
     if now is None:
         health.append("clock")
+    if release and _result == _BAD:
+        health.append("slot")
     install, lowest = record.floors[1], record.floors[2]
     floors = {name: [install.get(name, (0,))[0], lowest.get(name, 0)] for name in set(install) | set(lowest)}
     gc.collect()
@@ -164,6 +228,8 @@ def _private(boot, installer, now):
         _HEAP: gc.mem_free(),
         _FLASH: space[0] * space[3],
         HEALTH: health,
+        POLICY: boot.config and _policy(boot.config),
+        _FUSES: {1: _fuses[0], 2: _fuses[1], 3: _fuses[2], 4: _fuses[3]},
     }
     if boot.journal:  # as journal.py keeps it: number and tag of the last entry, and the number that is acknowledged
         found[_JOURNAL] = [boot.journal[2], boot.journal[3], boot.journal[5]]
@@ -173,6 +239,13 @@ def _private(boot, installer, now):
         found[_UPDATE] = _update(installer.state)
         if installer.refused:
             found[_REFUSED] = _refusal(installer.refused)
+    return found
+
+
+def _policy(config):
+    found = {1: config.updates, 2: config.auto_download, 3: config.auto_install, 4: config.notify}
+    if config.window:
+        found[5] = list(config.window)
     return found
 
 

@@ -16,6 +16,7 @@ reply gatehouse/{id}/reply device -
 offer gatehouse/{id}/offer host retained
 group-offer gatehouse/group/{group}/offer host retained
 command gatehouse/{id}/command host -
+nonce gatehouse/{id}/nonce host -
 block gatehouse/block/{digest}/{n} host retained
 ha-config homeassistant/device/{id}/config device retained
 ha-update gatehouse/{id}/ha/update device retained

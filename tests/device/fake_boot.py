@@ -30,7 +30,7 @@ class Identity:
     device_id = b"D" * 16
     model = "UNIX"
     hardware = "1.0"
-    button = led = None
+    button = led = fuses = None
 
 
 class Release:
@@ -41,6 +41,7 @@ class Release:
     name = "example"
     version = "1.0.0"
     root = "slot"
+    index = b"I" * 32, 5
 
 
 class Record:
@@ -69,6 +70,8 @@ class Config:
     trial_s = 300
     watchdog_ms = 30000
     keepalive_s = 60
+    updates = auto_download = auto_install = notify = True
+    window = ()
     interfaces = ("uart", "mqtt-commands", "reset-button")
     lockout = (3, 2, 900, 1)
     session = (300, 3600, 4)

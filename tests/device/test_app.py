@@ -507,6 +507,75 @@ async def test_no_commands_where_the_policy_wants_none():
     task.cancel()
 
 
+def nonces(app):
+    """The nonces that the reports so far have answered."""
+    from gatehouse import cbor
+
+    sent = [entry[1] for entry in app.link.sent if entry[0] == "gatehouse/gh-1/report"]
+    return [cbor.loads(cbor.loads(data).value.value[2]).get(10) for data in sent]
+
+
+async def test_each_nonce_is_answered_by_a_report():
+    app = application(boot_of("active"))
+    task = running(app)
+    await until(lambda: app.link.count("report"), "first report")
+    assert nonces(app) == [None]
+    for bogus in (b"", b"7 bytes", b"x" * 65):
+        app.link.on_message(b"gatehouse/gh-1/nonce", bogus)
+    await some_time()
+    assert len(nonces(app)) == 1
+    app.link.on_message(b"gatehouse/gh-1/nonce", b"first one")
+    app.link.on_message(b"gatehouse/gh-1/nonce", memoryview(b"second one"))
+    await until(lambda: len(nonces(app)) == 3, "two answers")
+    await some_time()
+    assert nonces(app) == [None, b"first one", b"second one"]
+    task.cancel()
+
+
+async def test_nonce_waits_for_a_report_that_the_broker_has():
+    app = application(boot_of("active"))
+    app.link.acknowledge = False
+    task = running(app)
+    await until(lambda: app.link.count("report"), "first report")
+    app.link.on_message(b"gatehouse/gh-1/nonce", b"the nonce")
+    await until(lambda: b"the nonce" in nonces(app), "answer")
+    app.link.acknowledge = True
+    app.changed.set()
+    await until(lambda: nonces(app).count(b"the nonce") == 2, "answer again")
+    app.changed.set()
+    await until(lambda: nonces(app)[-1] is None, "report without it")
+    task.cancel()
+
+
+async def test_flood_of_nonces_is_a_bounded_number_of_reports():
+    app = application(boot_of("active"))
+    task = running(app)
+    await until(lambda: app.link.count("report"), "first report")
+    for number in range(1000):
+        app.link.on_message(b"gatehouse/gh-1/nonce", b"flood %04d" % number)
+    await until(lambda: len(nonces(app)) == 5, "four answers")
+    await some_time()
+    assert len(nonces(app)) == 5
+    task.cancel()
+
+
+async def test_postponement_and_open_repl_are_told():
+    from gatehouse import cbor, status
+
+    app = application(boot_of("active"))
+
+    def claims():
+        return cbor.loads(cbor.loads(app.reporter.report()).value.value[2])
+
+    assert 6 not in claims()[-70001][20] and 263 not in claims()
+    app.postpone(1000)
+    assert 990 < claims()[-70001][20][6] <= 1000
+    status._fuses = [False, False, False, False]
+    assert claims()[263] == 1
+    app.access.operations.repl_left = lambda: 30
+    assert claims()[263] == 0
+
+
 async def test_due_update_is_reported_before_the_restart():
     boot = boot_of("active")
     app = application(boot)

@@ -286,6 +286,7 @@ def test_link_of_a_device_follows_its_configuration():
     assert (found._user, found._password) == (b"me", b"secret")
     assert found._subscriptions == [
         "gatehouse/gh-7/offer",
+        "gatehouse/gh-7/nonce",
         "gatehouse/group/all/offer",
         "gatehouse/group/roof/offer",
     ]

@@ -60,6 +60,21 @@ async def test_offer_that_was_left_is_tried_and_given_up():
         assert (installer.offered, core._boot.restarts) == ([envelope(5)] * tries, 1), answers
 
 
+async def test_core_alone_answers_nonces():
+    from gatehouse import cbor
+
+    core = alone(0)
+    task = asyncio.create_task(core._tell())
+    await until(lambda: core._link.count("report") == 1, "report")
+    core._received(b"gatehouse/gh-1/nonce", b"7 bytes")
+    core._received(b"gatehouse/gh-1/nonce", b"first one")
+    core._received(b"gatehouse/gh-1/nonce", b"second one")
+    await until(lambda: core._link.count("report") == 3, "two answers")
+    found = [cbor.loads(cbor.loads(entry[1]).value.value[2]).get(10) for entry in core._link.sent]
+    assert found == [None, b"first one", b"second one"]
+    task.cancel()
+
+
 async def test_report_that_finds_no_memory_comes_later():
     core = alone(9)
     task = asyncio.create_task(core._tell())

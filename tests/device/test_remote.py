@@ -11,6 +11,8 @@ from harness import raises
 
 TOPIC = "gatehouse/gh-1/reply"
 
+HEAP = "4M"  # NVS is in RAM here, and each of the hundreds of runs leaves garbage
+
 
 class Device:
     """A Remote on a new chip, or on the one that is there. Its clock stands still; pass_ms() moves it."""

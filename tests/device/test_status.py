@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from binascii import unhexlify
 
 import fake_boot
@@ -70,6 +71,166 @@ def test_nonce_is_answered():
 
     fake_boot.slot()
     assert status.claims(fake_boot.Boot(), None, b"N" * 8)[10] == b"N" * 8
+
+
+def test_nonces_wait_for_their_answer_in_order():
+    from gatehouse import status
+
+    assert status.asked() is None and not status.answered(None)
+    for wrong in (b"", b"7 bytes", b"x" * 65):
+        assert not status.ask(wrong)
+    assert status.asked() is None
+    for number in range(4):
+        assert status.ask(memoryview(b"nonce %d?" % number))
+    assert not status.ask(b"x" * 64)  # no room
+    assert status.ask(b"nonce 2?")  # it is there, and so it will be answered
+    assert status.asked() == b"nonce 0?"
+    assert status.answered(b"nonce 0?")
+    assert status.asked() == b"nonce 1?"
+    assert status.ask(b"x" * 64)
+    assert status.answered(b"nonce 1?") and status.answered(b"nonce 2?") and status.answered(b"nonce 3?")
+    assert not status.answered(b"x" * 64)
+    assert status.asked() is None
+    assert status.ask(b"again 0?") and status.ask(b"again 0?")  # the broker may bring one twice
+    assert not status.answered(b"again 0?")
+
+
+def tree():
+    """A running slot that is as its index says: the Boot."""
+    from gatehouse import VERSION, cbor, tree
+
+    os.mkdir("slot")
+    body = b"x = 1\n"
+    entry = ["app.py", len(body), hashlib.sha256(body).digest(), len(body), tree.RAW]
+    mpy = sys.implementation._mpy & 0xFF
+    index = cbor.dumps({1: 1, 2: "example", 3: "1.0.0", 4: VERSION, 5: mpy, 6: [entry]})
+    for name, data in (("index.cbor", index), ("app.py", body)):
+        with open("slot/" + name, "wb") as file:
+            file.write(data)
+    boot = fake_boot.Boot()
+    boot.release.index = hashlib.sha256(index).digest(), len(index)
+    return boot
+
+
+def comparison(found):
+    [[system, [[name, result]]]] = found[274]
+    assert (system, name) == ("gatehouse", "app")
+    return result
+
+
+def test_a_nonce_has_the_slot_compared_now():
+    from gatehouse import status
+
+    boot = tree()
+    assert comparison(status.claims(boot)) == 1
+    found = status.claims(boot, None, b"N" * 8)
+    assert comparison(found) == 1 and private(found)[17] == []
+    assert boot.fed  # a large slot takes its time
+    with open("slot/app.py", "wb") as file:
+        file.write(b"x = 2\n")
+    assert comparison(status.claims(boot, None, b"N" * 8)) == 1  # not for each nonce of a flood
+    status._compared_ms = -10000
+    found = status.claims(boot, Installer(state="downloading"), b"N" * 8)
+    assert comparison(found) == 1  # an update goes first
+    found = status.claims(boot, Installer(), b"N" * 8)
+    assert comparison(found) == 2 and private(found)[17] == ["slot"]
+    assert comparison(status.claims(boot)) == 2  # and so it stays
+    status._compared_ms = -10000
+    os.remove("slot/index.cbor")
+    found = status.claims(boot, None, b"N" * 8)
+    assert comparison(found) == 2 and found[273]
+
+
+def test_comparison_that_finds_no_memory_is_none():
+    from gatehouse import measure, memory, status
+
+    def full(*arguments):
+        raise MemoryError
+
+    boot = tree()
+    again, measure.again = measure.again, full
+    unload, memory.unload = memory.unload, lambda *names: None  # so that it stays replaced
+    try:
+        found = status.claims(boot, None, b"N" * 8)
+        assert comparison(found) == 3 and private(found)[17] == []
+        status._result, status._compared_ms = 2, -10000
+        assert comparison(status.claims(boot, None, b"N" * 8)) == 2  # it was found changed, and that is not over
+    finally:
+        measure.again, memory.unload = again, unload
+    status._result, status._compared_ms = 3, -10000
+    assert comparison(status.claims(boot, None, b"N" * 8)) == 1
+
+
+def test_recovery_compares_nothing():
+    from gatehouse import status
+
+    assert comparison(status.claims(fake_boot.Boot("recovery"), None, b"N" * 8)) == 4
+
+
+def test_update_policy_in_force():
+    from gatehouse import status
+
+    fake_boot.slot()
+    boot = fake_boot.Boot()
+    assert private(status.claims(boot))[20] == {1: True, 2: True, 3: True, 4: True}
+    boot.config.updates, boot.config.auto_download = False, False
+    boot.config.auto_install, boot.config.notify, boot.config.window = False, False, [60, 30]
+    assert private(status.claims(boot))[20] == {1: False, 2: False, 3: False, 4: False, 5: [60, 30]}
+    boot.config = None
+    assert private(status.claims(boot))[20] is None
+
+
+# Flash encryption, secure boot, download mode, JTAG: two words, the last in both.
+WORDS = [[16, 0x70], [20, 0x30], [16, 0x100], [16, 0x200, 20, 0x40]]
+
+
+def burned(first, second):
+    """The claims of a device whose chip has these words of eFuses."""
+    from gatehouse import status
+
+    class Machine:
+        mem32 = {16: first, 20: second}
+
+    sys.modules["machine"] = Machine
+    status._fuses = None
+    boot = fake_boot.Boot("recovery")
+    boot.identity.fuses = WORDS
+    return status.claims(boot)
+
+
+def test_fuses_as_the_chip_shows_them():
+    found = burned(0, 0)
+    assert private(found)[21] == {1: False, 2: False, 3: True, 4: True}
+    assert (found[262], found[263]) == (False, 0)
+    assert private(burned(0x10, 0x10))[21] == {1: True, 2: True, 3: True, 4: True}
+    assert private(burned(0x30, 0x20))[21] == {1: False, 2: True, 3: True, 4: True}  # encryption switched off again
+    assert private(burned(0x70, 0))[21][1] is True
+    assert private(burned(0x300, 0))[21] == {1: False, 2: False, 3: False, 4: True}  # one way to JTAG is left
+    found = burned(0x300, 0x40)
+    assert private(found)[21] == {1: False, 2: False, 3: False, 4: False}
+    assert found[263] == 1
+    assert burned(0x200, 0x40)[263] == 0  # the ROM still takes commands
+    assert burned(0x100, 0)[263] == 0
+
+
+def test_secure_boot_covers_a_frozen_core_only():
+    from gatehouse import status
+
+    status._core = b""
+    assert burned(0, 0x10)[262] is True
+    status._core = b"C" * 32
+    assert burned(0, 0x10)[262] is False
+    assert burned(0, 0)[262] is False
+
+
+def test_fuses_that_nobody_looked_up_are_unknown():
+    from gatehouse import status
+
+    fake_boot.slot()
+    found = status.claims(fake_boot.Boot())
+    assert private(found)[21] == {1: None, 2: None, 3: None, 4: None}
+    assert 262 not in found and 263 not in found
+    assert found[275] == 1
 
 
 def test_recovery_names_no_software():

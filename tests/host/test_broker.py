@@ -114,10 +114,30 @@ def host(broker, authority):
         yield client
 
 
-@pytest.mark.parametrize("name", ["host", "gh-1"])
+@pytest.mark.parametrize("name", ["host", "verifier", "gh-1"])
 def test_certificate_opens_a_session(broker, authority, name):
     with Client(broker, authority, name) as client:
         client.subscribe("gatehouse/gh-1/offer")
+
+
+def test_verifier_sees_what_devices_tell_and_commands_nothing(broker, authority, host):
+    with Client(broker, authority, "gh-1") as device, Client(broker, authority, "verifier") as verifier:
+        verifier.subscribe("gatehouse/+/report", "gatehouse/gh-1/sensor", "gatehouse/+/journal")
+        verifier.subscribe("gatehouse/+/command", "gatehouse/+/reply", "gatehouse/gh-1/offer", "gatehouse/#", "#")
+        device.subscribe("gatehouse/gh-1/command", "gatehouse/gh-1/offer", "gatehouse/gh-1/nonce")
+        for row in ("command", "offer", "report", "status", "summary", "journal"):
+            verifier.publish(f"gatehouse/gh-1/{row}", b"forged")
+        verifier.publish("gatehouse/gh-1/journal/ack", b"\x00")
+        verifier.publish("gatehouse/gh-1/nonce", b"12345678")
+        assert host.get() == ("gatehouse/gh-1/journal/ack", b"\x00")
+        assert device.get() == ("gatehouse/gh-1/nonce", b"12345678")
+        assert host.get() == ("gatehouse/gh-1/nonce", b"12345678")
+        host.publish("gatehouse/gh-1/command", b"secret")
+        device.publish("gatehouse/gh-1/reply", b"secret")
+        for row in ("report", "sensor", "journal"):
+            device.publish(f"gatehouse/gh-1/{row}", row.encode())
+        for row in ("report", "sensor", "journal"):
+            assert verifier.get() == (f"gatehouse/gh-1/{row}", row.encode())
 
 
 def test_device_publishes_its_own_topics(broker, authority, host):
@@ -507,7 +527,7 @@ def test_home_assistants_rules_come_from_the_table():
 
 
 @pytest.mark.parametrize(
-    "name", ["host", "home-assistant", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"]
+    "name", ["host", "home-assistant", "verifier", "group", "block", "", "a/b", "+", "#", "x" * 33, "gh 1", "gh\n"]
 )
 def test_names_that_are_no_device(name):
     assert not topics.is_device_id(name)

@@ -101,6 +101,7 @@ def test_files_and_what_they_say(item, tmp_path):
     assert done.code == 0, done.err
     lines = (tmp_path / "made" / "mosquitto.conf").read_text().splitlines()
     acl = tmp_path / "made" / "acl.txt"
+    assert "max_queued_messages 50000" in lines  # for a collector that is away
     assert f"acl_file {acl}" in lines and "listener 8883" in lines and "persistence false" in lines
     for line in ("allow_anonymous false", "require_certificate true", "use_identity_as_username true"):
         assert line in lines

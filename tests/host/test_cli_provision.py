@@ -83,6 +83,7 @@ def test_nvs_holds_identity_and_keys(item, device):
         7: "example.com",
         9: 0,  # the pins of the board's button and light
         10: 2,
+        11: [[0x3FF5A000, 0x07F00000], [0x3FF5A018, 0x30], [0x3FF5A000, 0x08000000], [0x3FF5A018, 0x40]],
     }
     assert values["root"] == hashlib.sha256(item.signer("root").public).digest()
     assert len(values["device_key"]) == 32

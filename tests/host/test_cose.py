@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import stat
 
 import cbor2
@@ -27,6 +28,36 @@ def refused(reason, function, *arguments):
 
 
 # Deterministic CBOR
+
+
+def test_what_is_read_is_what_would_be_written(seed):
+    """Whatever loads() takes, dumps() writes the same; whatever differs in order or form, it refuses."""
+    chance = random.Random(seed)
+    keys = [0, 1, 23, 24, 255, 256, 65536, -1, -24, -25, -70001, 2**64 - 1, 2**64, -(2**64) - 1, b"", b"a", b"bb"]
+    keys += ["", "a", "\u00fc", "bb", "x" * 24, None, 1.5, (1, 2)]
+    plain = [0, 24, 2**32, 2**70, -5, 0.5, 1e300, float("inf"), 3.0, "text", b"bytes", None, True, False]
+
+    def some(depth):
+        kind = chance.randrange(6) if depth else 0
+        if kind == 3:
+            return [some(depth - 1) for _ in range(chance.randrange(4))]
+        if kind == 4:
+            return cbor.Tag(17, some(depth - 1))
+        if kind == 5:
+            return {key: some(depth - 1) for key in chance.sample(keys, chance.randrange(5))}
+        return chance.choice(plain)
+
+    different = 0
+    for _ in range(3000):
+        item = some(3)
+        data = cbor.dumps(item)
+        assert cbor.dumps(cbor.loads(data)) == data
+        other = cbor2.dumps(item)  # maps as they came, floats of 64 bits
+        if other != data:
+            different += 1
+            with pytest.raises(GatehouseError):
+                cbor.loads(other)
+    assert different > 300
 
 
 def test_map_keys_are_sorted_by_bytes_not_by_length():

@@ -44,11 +44,11 @@ def real(tmp_path_factory):
 
 
 def test_report_of_the_device_in_words(real):
-    first, second = real(clock=1_800_000_000, nonce="00112233445566778899")
+    first, second = real(clock=1_800_000_000)
     report = reports.verify(first, DEVICES, "gh-1")
     assert report.device == "gh-1"
     assert report.counter == (7, 1)
-    assert report.nonce == bytes.fromhex("00112233445566778899")
+    assert report.nonce is None
     words = report.claims
     assert words["name"] == "example" and words["version"] == "1.0.0"
     assert (words["slot"], words["mode"], words["sequence"]) == ("a", "active", 1000)
@@ -65,8 +65,20 @@ def test_report_of_the_device_in_words(real):
         "failures": {"network": 3, "timeout": 1},
     }  # fmt: skip
     assert words["wifi"] == {"address": "192.0.2.7", "signal": -61}
+    assert words["policy"] == {"updates": True, "auto_download": True, "auto_install": True, "notify": True}
+    assert words["fuses"] == {"flash_encryption": None, "secure_boot": None, "download_mode": None, "jtag": None}
+    assert (words["comparison"], words["intended_use"]) == ("success", "generic")
+    assert "debug" not in words and "oem_boot" not in words
     assert report.degraded == []
     assert reports.verify(second, DEVICES, "gh-1").counter == (7, 2)
+
+
+def test_answer_to_a_nonce_has_the_slot_compared(real):
+    """The device script's slot is an index without files: what boot would never have started is told as changed."""
+    data, _ = real(clock=1_800_000_000, nonce="00112233445566778899")
+    report = reports.verify(data, DEVICES, "gh-1")
+    assert report.nonce == bytes.fromhex("00112233445566778899")
+    assert (report.degraded, report.claims["comparison"]) == (["slot"], "failure")
 
 
 def test_troubles_of_the_device_in_words(real):
@@ -103,6 +115,19 @@ def test_access_of_the_device_in_words(real):
     data, _ = real(clock=1_800_000_000)
     report = reports.verify(data, DEVICES, "gh-1")
     assert report.degraded == [] and report.claims["access"]["label_password"] is True
+
+
+def test_lock_of_the_chip_in_words():
+    fuses = {1: True, 2: True, 3: False, 4: False}
+    policy = {1: True, 2: False, 3: True, 4: False, 5: [60, 30], 6: 12}
+    found = claims(c262=True, c263=1, c274=[["gatehouse", [["app", 2]]]], p20=policy, p21=fuses)
+    words = reports.verify(sealed(found), DEVICES).claims
+    assert words["fuses"] == {"flash_encryption": True, "secure_boot": True, "download_mode": False, "jtag": False}
+    assert (words["oem_boot"], words["debug"], words["comparison"]) == (True, "disabled", "failure")
+    assert words["policy"] == {
+        "updates": True, "auto_download": False, "auto_install": True, "notify": False,
+        "window": {"start": 60, "minutes": 30}, "postponed_seconds": 12,
+    }  # fmt: skip
 
 
 BAD_ACCESS: dict[str, dict] = {
@@ -282,6 +307,14 @@ def test_a_private_claim_is_missing(label):
         ({"p33": {1: 1, 2: 0, 6: ["network"]}}, "link.failures"),
         ({"p33": {1: 1, 2: 0, 6: {"network": None}}}, "link.failures"),
         ({"p34": {1: None, 2: 0.5}}, "wifi.signal"),
+        ({"p20": {1: True, 2: True, 3: True}}, "policy.notify"),
+        ({"p20": {1: True, 2: True, 3: True, 4: True, 5: [1]}}, "policy.window"),
+        ({"p21": {1: None, 2: None, 3: None, 4: 1}}, "fuses.jtag"),
+        ({"c262": 1}, "oem_boot"),
+        ({"c263": 5}, "debug"),
+        ({"c274": [["gatehouse", [["app", 5]]]]}, "comparison"),
+        ({"c274": [["gatehouse", [["app", True]]]]}, "comparison"),
+        ({"c275": 2}, "intended_use"),
     ],
 )
 def test_a_claim_of_the_wrong_kind(change, where):
@@ -302,7 +335,7 @@ def test_live_report_is_verified():
 
 def test_retained_report_is_unproven_until_a_newer_one_comes():
     verifier = reports.Verifier(DEVICES)
-    assert take(verifier, sealed(claims(5)), retained=True) == ("unproven", None)
+    assert take(verifier, sealed(claims(5)), retained=True) == ("unproven", "retained")
     assert take(verifier, sealed(claims(5))) is None  # the same one again proves no more
     assert take(verifier, sealed(claims(6))) == ("verified", None)
 
@@ -333,6 +366,80 @@ def test_devices_have_counters_of_their_own():
     assert take(verifier, sealed(claims(9))) == ("verified", None)
     other = verifier.take("gh-2", sealed(claims(1), b"gh-2", b"2" * 32))
     assert other.verdict == "verified"
+
+
+# Freshness.
+
+NOW = 1_800_000_000.0
+
+
+def judged(verifier, data, retained=False):
+    found = verifier.take("gh-1", data, retained)
+    return found.verdict, found.reason, found.fresh
+
+
+def test_answer_to_a_nonce_is_fresh_and_so_is_what_follows():
+    verifier = reports.Verifier(DEVICES, lambda: NOW)
+    assert judged(verifier, sealed(claims(5, c6=12)), True) == ("unproven", "retained", False)
+    nonce = verifier.challenge("gh-1")
+    assert judged(verifier, sealed(claims(6, c10=bytes(16)))) == ("verified", None, False)
+    assert judged(verifier, sealed(claims(7, c10=nonce)), True) == ("verified", None, True)
+    assert judged(verifier, sealed(claims(8, c6=12)), True) == ("verified", None, True)
+    assert judged(verifier, sealed(claims(6))) == ("refused", "counter", False)
+
+
+def test_nonce_of_another_device_proves_nothing():
+    verifier = reports.Verifier(DEVICES, lambda: NOW)
+    assert verifier.challenge("gh-1") != verifier.challenge("gh-1")
+    nonce = verifier.challenge("gh-2")
+    assert judged(verifier, sealed(claims(6, c10=nonce)), True) == ("unproven", "retained", False)
+
+
+def test_the_last_eight_nonces_can_be_answered():
+    for number, fresh in ((0, False), (1, True), (8, True)):
+        verifier = reports.Verifier(DEVICES, lambda: NOW)
+        nonces = [verifier.challenge("gh-1") for _ in range(9)]
+        assert judged(verifier, sealed(claims(6, c10=nonces[number])))[2] is fresh
+
+
+def test_live_report_must_be_dated_now():
+    for off, expected in ((0, ("verified", None)), (120, ("verified", None)), (-120, ("verified", None)),
+                          (121, ("unproven", "stale")), (-121, ("unproven", "stale"))):  # fmt: skip
+        verifier = reports.Verifier(DEVICES, [NOW + off].pop)
+        assert judged(verifier, sealed(claims()))[:2] == expected
+    assert judged(reports.Verifier(DEVICES, lambda: NOW), sealed(claims(c6=None)))[:2] == ("unproven", "undated")
+
+
+def test_records_played_as_live_in_order_are_no_state():
+    verifier = reports.Verifier(DEVICES, lambda: NOW + 86400)
+    for number in range(1, 5):
+        assert judged(verifier, sealed(claims(number)))[0] == "unproven"
+    nonce = verifier.challenge("gh-1")
+    assert judged(verifier, sealed(claims(9, c10=nonce)))[0] == "verified"
+
+
+JUMPS: dict[str, tuple[dict, dict, dict]] = {  # before, impossible after, possible after
+    "boots and counter": ({}, {"c267": 8}, {}),
+    "another chip": ({}, {"c259": b"OTHER"}, {}),
+    "seed of a boot": ({}, {"c268": b"T" * 16}, {"boots": 8, "c268": b"T" * 16}),
+    "uptime": ({"c261": 100}, {"c261": 99}, {"c261": 100}),
+    "uptime of a new boot": ({"c261": 100}, {"c261": 99}, {"c261": 0, "boots": 8}),
+    "boots": ({}, {"boots": 80, "c6": 1_800_000_000}, {"boots": 80, "c6": 1_800_000_002}),
+    "trust": ({"p11": 2}, {"p11": 1}, {"p11": 3}),
+    "floor": ({"p6": {"app": [9, 0]}}, {"p6": {"app": [8, 0]}}, {"p6": {"app": [9, 0], "config": [1, 0]}}),
+    "no floor": ({"p6": {"app": [9, 0]}}, {"p6": {}}, {"p6": {"app": [9, 0]}}),
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_impossible_jump(name):
+    before, wrong, right = JUMPS[name]
+    if name == "boots":
+        before = {"c6": 1_800_000_000}
+    verifier = reports.Verifier(DEVICES)
+    assert take(verifier, sealed(claims(1, **before))) == ("verified", None)
+    assert take(verifier, sealed(claims(2, **wrong))) == ("refused", "jump")
+    assert take(verifier, sealed(claims(2, **right))) == ("verified", None)
 
 
 # The product's devices.
@@ -380,6 +487,8 @@ def cddl_map(name):
         (("link",), "LINK"),
         (("wifi",), "WIFI"),
         (("access",), "ACCESS"),
+        (("policy",), "POLICY"),
+        (("fuses",), "FUSES"),
     ],
 )
 def test_tables_are_those_of_the_cddl(names, table):

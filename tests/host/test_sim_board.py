@@ -575,6 +575,24 @@ def test_pins(bench):
     assert finished(board) == ["1 1", "0", "pressed"]
 
 
+def test_fuses_that_are_burned_show_in_their_register(bench):
+    board = bench("""
+        import machine
+        registers = machine.mem32
+        print(hex(registers[0x3FF5A000]))
+        while not registers[0x3FF5A000]:
+            pass
+        print(hex(registers[0x3FF5A000]), registers[0x3FF5A018])
+        try:
+            registers[0x3FF40000]
+        except RuntimeError as error:
+            print(error)
+        """)
+    board.wait_line("0x0", WAIT)
+    board.burn(0x3FF5A000, 0x88000000)
+    assert finished(board) == ["0x0", "0x88000000 0", "Guru Meditation Error: load from 0x3ff40000"]
+
+
 def test_the_chip_has_an_id_of_its_own(bench):
     script = "import machine, network\nprint(machine.unique_id(), network.WLAN(0).config('mac') == machine.unique_id())"
     one, other = bench(script), bench(script, name="other.bin")

@@ -36,9 +36,12 @@ def test_every_named_test_exists() -> None:
     )
     collected = {line.removeprefix("tests/") for line in done.stdout.splitlines() if "::" in line}
     update, interfaces = rows("Attacks on the update"), rows("Attacks on the interfaces")
-    assert len(update) > 40 and len(interfaces) > 40
+    on_reports = rows("Attacks on reports")
+    assert len(update) > 40 and len(interfaces) > 40 and len(on_reports) > 12
     assert all(names for _, names, *_ in update)
-    tests = [("system/", row[-2:], row[0]) for row in update] + [("", row[-2:], row[0]) for row in interfaces]
+    tests = [("system/", row[-2:], row[0]) for row in update] + [
+        ("", row[-2:], row[0]) for row in interfaces + on_reports
+    ]
     wrong = [
         f"{attack}: {cell}"
         for folder, cells, attack in tests

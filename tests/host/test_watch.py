@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from pki import Authority
@@ -109,6 +110,58 @@ def test_forged_report_shows_no_state(data, reason):
     assert found.entries["gh-1"] in found.unverified()
 
 
+def test_report_of_a_newer_time_that_is_unproven_is_told():
+    clock = [1_800_000_000.0]
+    found = fleet.Fleet(reports.Verifier(DEVICES, lambda: clock[0]), DEVICES, clock=lambda: clock[0])
+    found.take("gatehouse/gh-1/report", sealed(claims(5)), False)
+    event = found.take("gatehouse/gh-1/report", sealed(claims(6, c6=None, p2="trial")), False)
+    assert (event["verdict"], event["reason"]) == ("unproven", "undated") and "claims" not in event
+    shown = cells(found, now=clock[0])
+    assert shown["slot"] == "a active" and "newer one is unproven: the device has no clock" in shown["proof"]
+    found.take("gatehouse/gh-1/report", sealed(claims(7, p2="trial")), False)
+    assert cells(found, now=clock[0])["proof"] == "verified"
+
+
+# Nonces.
+
+
+def test_each_device_is_asked_again_until_it_answers():
+    clock = [1000.0]
+    verifier = reports.Verifier(DEVICES, lambda: clock[0])
+    found = fleet.Fleet(verifier, DEVICES, clock=lambda: clock[0])
+    asked = []  # (time, nonce) for gh-1
+    while clock[0] < 1200:
+        asked += [(clock[0], nonce) for topic, nonce in found.challenges() if topic == "gatehouse/gh-1/nonce"]
+        clock[0] += 1
+    assert [when for when, _ in asked] == [1000, 1005, 1015, 1035, 1075, 1135, 1195]
+    assert len({nonce for _, nonce in asked}) == 7 and all(len(nonce) == 16 for _, nonce in asked)
+    assert "7 nonces not answered" in cells(found)["proof"]
+    event = found.take("gatehouse/gh-1/report", sealed(claims(5, c10=asked[-2][1])), True)
+    assert (event["verdict"], event["fresh"]) == ("verified", True)
+    assert cells(found)["proof"] == "verified, fresh"
+    assert [topic for topic, _ in found.challenges()] == []
+    clock[0] += 61
+    assert [topic for topic, _ in found.challenges()] == ["gatehouse/gh-2/nonce"]
+
+
+def test_device_that_comes_online_is_asked_soon():
+    clock = [1000.0]
+    found = fleet.Fleet(reports.Verifier(DEVICES), ["gh-1"], clock=lambda: clock[0])
+    for _ in range(300):
+        found.challenges()
+        clock[0] += 1
+    found.take("gatehouse/gh-1/status", b"online", False)
+    assert not found.challenges()
+    clock[0] += 1
+    assert len(found.challenges()) == 1
+
+
+def test_nobody_is_asked_whose_answer_could_not_be_verified():
+    found = fleet.Fleet(reports.Verifier(DEVICES), clock=lambda: 1000.0)
+    found.take("gatehouse/gh-9/report", sealed(claims(), kid=b"gh-9"), False)
+    assert list(found.entries) == ["gh-9"] and found.challenges() == []
+
+
 def test_forged_report_leaves_the_verified_state_standing():
     found = watched()
     found.take("gatehouse/gh-1/report", sealed(claims(5)), False)
@@ -201,7 +254,7 @@ def test_json_events_as_they_come(shop):
             assert event(process, "report")["verdict"] == "unproven"
             device.publish("gatehouse/gh-1/report", sealed(claims(9), key=b"?" * 32))
             assert event(process, "report")["reason"] == "signature"
-            device.publish("gatehouse/gh-1/report", sealed(claims(2)), retain=True)
+            device.publish("gatehouse/gh-1/report", sealed(claims(2, c6=int(time.time()))), retain=True)
             found = event(process, "report")
             assert (found["verdict"], found["claims"]["version"]) == ("verified", "1.0.0")
             assert process.wait(WAIT) == 0
@@ -222,7 +275,7 @@ def test_lines_for_a_pipe(shop):
     root, authority, broker = shop
     with Client(broker, authority, "gh-1") as device, watch(root, broker) as process:
         assert "connected" in process.stderr.readline()
-        device.publish("gatehouse/gh-1/report", sealed(claims(7)))
+        device.publish("gatehouse/gh-1/report", sealed(claims(7, c6=int(time.time()))))
         timer = threading.Timer(WAIT, process.kill)  # a line that never comes is a failure, not a wait for ever
         timer.start()
         for text in process.stdout:
@@ -250,6 +303,17 @@ def test_bad_input_is_one_clear_line(shop, options, code, words):
         _, err = process.communicate(timeout=WAIT)
     assert process.returncode == code
     assert words in err and len(err.strip().splitlines()) == 1
+
+
+def test_passive_watch_sends_nothing(shop):
+    root, authority, broker = shop
+    with Client(broker, authority, "gh-1") as device:
+        device.subscribe("gatehouse/gh-1/nonce")
+        with watch(root, broker, "--passive", "--timeout", "1.5") as process:
+            assert process.wait(WAIT) == 0
+        with Client(broker, authority, "host") as host:
+            host.publish("gatehouse/gh-1/nonce", b"the first")
+        assert device.get() == ("gatehouse/gh-1/nonce", b"the first")
 
 
 def test_certificate_of_another_authority(shop, tmp_path):

@@ -38,7 +38,8 @@ def common_name(tls: ssl.SSLObject | None) -> str | None:
     certificate = tls.getpeercert() if tls else None
     subject: Any = (certificate or {}).get("subject", ())
     for name, value in itertools.chain(*subject):
-        if name == "commonName" and (value in (topics.HOST, topics.HOME_ASSISTANT) or topics.is_device_id(value)):
+        own = (topics.HOST, topics.HOME_ASSISTANT, topics.VERIFIER)
+        if name == "commonName" and (value in own or topics.is_device_id(value)):
             return value
     return None
 
@@ -52,7 +53,7 @@ def may(session: Session | None, topic: str | None, action: Action | None) -> bo
     if name == topics.HOST:
         return root in ("gatehouse", topics.DISCOVERY)
     access = "write" if action == Action.PUBLISH else "read"
-    rules = topics.device_rules(name)
+    rules = topics.verifier_rules() if name == topics.VERIFIER else topics.device_rules(name)
     if name == topics.HOME_ASSISTANT:
         rules = topics.home_assistant_rules()
         if access == "read" and root == topics.DISCOVERY:

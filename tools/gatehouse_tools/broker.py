@@ -2,7 +2,7 @@
 
 TLS only, a client certificate from everyone, its common name is the user. A device has just the topics that
 lib/gatehouse/topics.py gives it; the host's own certificate has everything below gatehouse/ and homeassistant/, Home
-Assistant's what it needs of both.
+Assistant's what it needs of both, a verifier's reads reports and sends nonces.
 
 Mosquitto has one limit here: a client that takes another's client id ends that one's connection, though it gets none of
 its topics. Only who holds a certificate of the product can do that; amqtt_broker keeps the ids of each name apart.
@@ -27,6 +27,7 @@ from .errors import GatehouseError, UsageError
 START_S = 20.0  # amqtt imports for a second or two on a slow machine
 STOP_S = 5.0
 POLL_S = 0.02
+QUEUED = 50000  # messages kept for a collector that is away: 50 MB of reports, where Mosquitto keeps 1,000 by itself
 PORT_TRIES = 3  # somebody else may take a free port between our look and the broker's bind
 KINDS = ("auto", "mosquitto", "amqtt")
 _BUSY = re.compile(r"address already in use|errno 98", re.IGNORECASE)
@@ -64,8 +65,9 @@ def acl_text() -> str:
     host = "".join(f"topic readwrite {root}/#\n" for root in ("gatehouse", topics.DISCOVERY))
     home = "".join(f"topic {access} {filter_}\n" for access, filter_ in topics.home_assistant_rules())
     home += f"topic read {topics.DISCOVERY}/#\n"
-    rules = "".join(f"pattern {access} {filter_}\n" for access, filter_ in topics.device_rules("%u"))
-    return f"user {topics.HOST}\n{host}\nuser {topics.HOME_ASSISTANT}\n{home}\n{rules}"
+    seen = "".join(f"topic {access} {filter_}\n" for access, filter_ in topics.verifier_rules())
+    users = f"user {topics.HOST}\n{host}\nuser {topics.HOME_ASSISTANT}\n{home}\nuser {topics.VERIFIER}\n{seen}\n"
+    return users + "".join(f"pattern {access} {filter_}\n" for access, filter_ in topics.device_rules("%u"))
 
 
 def write_acl(path: Path) -> None:
@@ -90,7 +92,7 @@ def mosquitto_config(
     listeners: (port, "mqtt" or "websockets"); plugin: what applies the list in place of the option acl_file, from 2.1
     on; data: the folder of what is retained, which is only in memory without it; user: whom root becomes.
     """
-    lines = ["allow_anonymous false", *([f"user {user}"] if user else [])]
+    lines = ["allow_anonymous false", *([f"user {user}"] if user else []), f"max_queued_messages {QUEUED}"]
     lines += ["persistence true", f"persistence_location {data.resolve()}/"] if data else ["persistence false"]
     if plugin:
         lines += [f"global_plugin {plugin}", f"plugin_opt_acl_file {acl}"]

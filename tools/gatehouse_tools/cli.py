@@ -32,9 +32,11 @@ COMMANDS = {
     "send": "Ask a device to do something, over MQTT.",
     "journal": "Show the event log of a device, and verify its chain.",
     "command-key": "Write the key of one role and client of a device.",
+    "verifier-kit": "Write what somebody needs who may see reports, and command nothing.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
     "home-assistant": "Make Home Assistant's certificate for the product's broker.",
     "watch": "Watch the fleet live, every report verified.",
+    "collect": "Keep verified reports, journals and summaries in a database.",
     "demo": "The whole story on this machine.",
 }
 DEBUG = "GATEHOUSE_DEBUG"  # set it to see the traceback of an internal error

@@ -77,17 +77,31 @@ def mac0(key: bytes, kid: bytes, payload: bytes, external: bytes = b"") -> bytes
     return cbor.dumps(cbor.Tag(MAC0, [protected, {KID: kid}, payload, _mac(key, protected, payload, external)]))
 
 
+@dataclass(frozen=True)
+class Mac0:
+    """One COSE_Mac0 (HMAC 256/256). Nothing of it is proved before check()."""
+
+    protected: bytes
+    kid: bytes
+    payload: bytes
+    tag: bytes
+
+    def check(self, key: bytes, what: str = "COSE_Mac0", external: bytes = b"") -> None:
+        """GatehouseError("signature") unless `key` made it."""
+        if not hmac.compare_digest(self.tag, _mac(key, self.protected, self.payload, external)):
+            raise GatehouseError(f"{what}: the MAC is not by this key", "signature")
+
+
 def mac0_kid(data: bytes, what: str = "COSE_Mac0") -> bytes:
     """The key id that a COSE_Mac0 names, so that the key can be found. Proves nothing."""
-    return _parse_mac0(data, what)[1]
+    return parse_mac0(cbor.loads(data, what), what).kid
 
 
 def mac0_open(key: bytes, data: bytes, what: str = "COSE_Mac0", external: bytes = b"") -> tuple[bytes, bytes]:
     """(key id, payload) of a COSE_Mac0 by `key`. GatehouseError("signature") when it is by another."""
-    protected, kid, payload, tag = _parse_mac0(data, what)
-    if not hmac.compare_digest(tag, _mac(key, protected, payload, external)):
-        raise GatehouseError(f"{what}: the MAC is not by this key", "signature")
-    return kid, payload
+    found = parse_mac0(cbor.loads(data, what), what)
+    found.check(key, what, external)
+    return found.kid, found.payload
 
 
 def hkdf(key: bytes, info: bytes, length: int = 32) -> bytes:
@@ -114,8 +128,8 @@ def _mac(key: bytes, protected: bytes, payload: bytes, external: bytes) -> bytes
     return hmac.digest(key, cbor.dumps(["MAC0", protected, external, payload]), hashlib.sha256)
 
 
-def _parse_mac0(data: bytes, what: str) -> tuple[bytes, bytes, bytes, bytes]:
-    block = cbor.loads(data, what)
+def parse_mac0(block: Any, what: str = "COSE_Mac0") -> Mac0:
+    """Take a tagged COSE_Mac0, an item of cbor.loads(), apart. GatehouseError("format" | "unsupported")."""
     if not isinstance(block, cbor.Tag) or block.tag != MAC0:
         raise GatehouseError(f"{what} is not a tagged COSE_Mac0", "format")
     protected, unprotected, payload, tag = _four(block.value, what)
@@ -124,7 +138,7 @@ def _parse_mac0(data: bytes, what: str) -> tuple[bytes, bytes, bytes, bytes]:
         raise GatehouseError(f"{what} is not HMAC 256/256 with a key id", "unsupported")
     if not isinstance(payload, bytes) or len(tag) != TAG_SIZE:
         raise GatehouseError(f"{what} lacks its payload or its tag", "format")
-    return protected, header[KID], payload, tag
+    return Mac0(protected, header[KID], payload, tag)
 
 
 def _four(value: Any, what: str) -> tuple[bytes, dict[Any, Any], Any, bytes]:

@@ -1,4 +1,8 @@
-"""What a watcher knows of the fleet: the last state of each device that it could verify, and why not more."""
+"""What a watcher knows of the fleet: the last state of each device that it could verify, and why not more.
+
+A device that has not yet proved that it reports now is asked to: a nonce on its topic, again and again, seldomer and
+seldomer, until a report answers it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ from typing import Any
 from . import topics
 from .reports import Report, Verifier
 
+FIRST_ASK_S = 5.0  # until a nonce that was not answered is followed by another; doubled each time
+LAST_ASK_S = 60.0
+UNANSWERED = 3  # so many in a row are worth telling
+
 
 @dataclass
 class Entry:
@@ -18,6 +26,10 @@ class Entry:
     device: str
     report: Report | None = None
     retained: Report | None = None
+    doubt: str = ""  # why `retained` may be old
+    fresh: bool = False  # it has answered a nonce: what is verified now cannot be older
+    asked: int = 0  # nonces in a row that it has not answered
+    ask_at: float = 0.0  # host time at which it gets the next one
     seen: float | None = None  # host time of the newest verified report
     refusal: tuple[str, str] | None = None  # (reason, detail) of the newest message, if it was refused
     link: str | None = None  # what the broker's unsigned status topic says
@@ -65,12 +77,24 @@ class Fleet:
         """The devices of which nothing could be verified yet."""
         return [entry for entry in self.entries.values() if not entry.verified]
 
+    def challenges(self) -> list[tuple[str, bytes]]:
+        """The nonces to publish now, (topic, payload): to each device that has answered none yet and is due."""
+        due = []
+        for entry in self.entries.values():
+            if not entry.fresh and entry.device in self._verifier.devices and self._clock() >= entry.ask_at:
+                due.append((topics.topic("nonce", id=entry.device), self._verifier.challenge(entry.device)))
+                entry.ask_at = self._clock() + min(LAST_ASK_S, FIRST_ASK_S * 2 ** min(entry.asked, 8))
+                entry.asked += 1
+        return due
+
     def _status(self, device: str, payload: bytes) -> dict[str, Any] | None:
         entry = self.entries.setdefault(device, Entry(device))
         link = payload.decode("ascii", "replace")
         if link not in ("online", "offline") or link == entry.link:
             return None
         entry.link = link
+        if link == "online" and entry.asked:  # the nonces until now found nobody
+            entry.asked, entry.ask_at = 0, min(entry.ask_at, self._clock() + 1)
         return {"event": "status", "device": device, "status": link, "signed": False, "time": self._clock()}
 
     def _report(self, device: str, payload: bytes, retained: bool) -> dict[str, Any] | None:
@@ -84,6 +108,7 @@ class Fleet:
             "verdict": verdict.verdict,
             "reason": verdict.reason,
             "detail": verdict.detail,
+            "fresh": verdict.fresh,
             "time": self._clock(),
         }
         if verdict.report is None:
@@ -91,12 +116,14 @@ class Fleet:
             return event
         entry.refusal = None
         event["counter"] = list(verdict.report.counter)
+        if verdict.fresh:
+            entry.fresh, entry.asked = True, 0
         if verdict.verdict == "verified":
             entry.report, entry.retained, entry.seen = verdict.report, None, event["time"]
             event["claims"] = verdict.report.claims
         else:
             # Under another name, so that a program which does not look at the verdict finds no state.
-            entry.retained = verdict.report
+            entry.retained, entry.doubt = verdict.report, verdict.detail
             event["retained_claims"] = verdict.report.claims
         return event
 
@@ -119,11 +146,15 @@ def row(entry: Entry, now: float) -> tuple[str, ...]:
 def proof(entry: Entry) -> str:
     """How far an entry can be believed, and why no further."""
     if entry.report:
-        told = "verified"
+        told = "verified, fresh" if entry.fresh else "verified"
+        if entry.retained:
+            told += f"; a newer one is unproven: {entry.doubt}"
     elif entry.retained:
-        told = "unproven: a retained report, waiting for a newer one"
+        told = f"unproven: {entry.doubt}"
     else:
         told = "" if entry.refusal else "no report yet"
+    if entry.asked >= UNANSWERED:
+        told += f"{', ' if told else ''}{entry.asked} nonces not answered"
     if entry.refusal:
         told += f"{'; last message ' if told else ''}refused: {entry.refusal[1]} [{entry.refusal[0]}]"
     return told

@@ -27,6 +27,7 @@ from .image import flash, littlefs, partitions
 
 SIMULATED = "unix"  # the chip of boards/unix
 SIMULATED_WIFI = ("gatehouse-sim", "simulated")  # no radio checks it
+FUSES = ("flash_encryption", "secure_boot", "download_mode", "jtag")  # of boards/fuses.toml, in the report's order
 _MAX_SSID, _MIN_WPA, _MAX_WPA = 32, 8, 63
 
 
@@ -230,6 +231,9 @@ def _identity(
     for key, setting in ((9, "button"), (10, "led")):
         if setting in board.data:
             told[key] = board.data[setting]
+    fuses = _fuses(board)
+    if fuses:
+        told[11] = fuses
     password = label.new()
     values: dict[str, bytes | int] = {
         "identity": cbor.dumps(told),
@@ -268,6 +272,13 @@ def _identity(
         "label_password": password,
     }
     return facts, values, private
+
+
+def _fuses(board: product.Board) -> list[list[int]] | None:
+    """Where the board's chip has its eFuses, as gatehouse.measure.fuses() takes it; None for a chip not looked up."""
+    tables = tomllib.loads(core.source("boards", "fuses.toml").read_text())
+    found = tables.get(str(board.data.get("chip")))
+    return [found[name] for name in FUSES] if found else None
 
 
 def _trust(item: product.Product, board: product.Board) -> bytes:

@@ -13,6 +13,8 @@ from .errors import GatehouseError
 
 PRIVATE = -70001  # the label of Gatehouse's own map
 RESETS = ("unknown", "power-on", "hard reset", "watchdog", "deep sleep", "soft reset")  # machine.reset_cause() on ESP32
+DEBUG = ("enabled", "disabled", "disabled since boot", "disabled permanently", "disabled fully and permanently")
+COMPARISONS = {1: "success", 2: "failure", 3: "not run", 4: "absent"}  # RFC 9711, section 4.2.17
 STATES = (
     "idle", "available", "downloading", "installing", "downloaded", "pending-reboot", "trial", "confirmed",
     "rolled-back", "refused", "failed",
@@ -83,6 +85,8 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("no text")
     # From a device, and shown in a terminal: no control characters.
+    if value.isprintable():
+        return value
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
 
 
@@ -216,6 +220,30 @@ def _journal(value: Any) -> dict[str, Any]:
     raise ValueError("no list of 3")
 
 
+def _window(value: Any) -> dict[str, int]:
+    return _uints("start", "minutes")(value)
+
+
+def _debug(value: Any) -> str:
+    if _uint(value) >= len(DEBUG):
+        raise ValueError("no known state")
+    return DEBUG[value]
+
+
+def _intended(value: Any) -> str:
+    if value != 1 or type(value) is not int:
+        raise ValueError("no state report's")
+    return "generic"
+
+
+def _comparison(value: Any) -> str:
+    """The result of comparing the running application with its signed index."""
+    match value:
+        case [["gatehouse", [["app", int() as result]]]] if result in COMPARISONS and type(result) is int:
+            return COMPARISONS[result]
+    raise ValueError("no result of the application's comparison")
+
+
 def _first(name: str) -> Reader:
     return lambda value: _uints(name)(value)[name]
 
@@ -259,6 +287,20 @@ ACCESS: Table = {
     3: ("lockouts", _lockouts, True),
     4: ("repl_seconds", _uint, True),
 }
+POLICY: Table = {
+    1: ("updates", _bool, True),
+    2: ("auto_download", _bool, True),
+    3: ("auto_install", _bool, True),
+    4: ("notify", _bool, True),
+    5: ("window", _window, False),
+    6: ("postponed_seconds", _uint, False),
+}
+FUSES: Table = {
+    1: ("flash_encryption", _or_null(_bool), True),
+    2: ("secure_boot", _or_null(_bool), True),
+    3: ("download_mode", _or_null(_bool), True),
+    4: ("jtag", _or_null(_bool), True),
+}
 GATEHOUSE: Table = {
     1: ("slot", _or_null(_one_of("a", "b")), True),
     2: ("mode", _one_of("active", "trial", "recovery", "install"), True),
@@ -279,6 +321,8 @@ GATEHOUSE: Table = {
     17: ("degraded", _texts, True),
     18: ("failure", _text, False),
     19: ("journal", _journal, False),
+    20: ("policy", _or_null(_inner(POLICY, "policy.")), False),
+    21: ("fuses", _inner(FUSES, "fuses."), False),
     32: ("sensor", _inner(SENSOR, "sensor."), False),
     33: ("link", _inner(LINK, "link."), False),
     34: ("wifi", _inner(WIFI, "wifi."), False),
@@ -293,11 +337,15 @@ CLAIMS: Table = {
     259: ("model", _model, True),
     260: ("hardware", _hardware, True),
     261: ("uptime", _uint, True),
+    262: ("oem_boot", _bool, False),
+    263: ("debug", _debug, False),
     265: ("profile", _text, True),
     267: ("boots", _uint, True),
     268: ("boot_seed", _hex(16, 16), True),
     270: ("name", _text, False),
     271: ("version", _version, False),
     273: ("index_digest", _measurement, False),
+    274: ("comparison", _comparison, False),
+    275: ("intended_use", _intended, False),
     PRIVATE: ("", _inner(GATEHOUSE, ""), True),
 }

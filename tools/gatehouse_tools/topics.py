@@ -7,8 +7,10 @@ from . import core
 HOST = "host"  # the common name of the host tools' certificate
 HOME_ASSISTANT = "home-assistant"  # the common name of Home Assistant's certificate
 DISCOVERY = "homeassistant"  # where it looks for devices
+VERIFIER = "verifier"  # that of who may see reports and command nothing
+SEEN = ("status", "report", "summary", "sensor", "journal")  # what a verifier reads
 # Names of others, and levels of the topic tree that are no device; a device must not be called so.
-RESERVED = frozenset({HOST, HOME_ASSISTANT, "group", "block"})
+RESERVED = frozenset({HOST, HOME_ASSISTANT, VERIFIER, "group", "block"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -16,6 +18,9 @@ _device = core.module("topics")
 # name: (topic, who publishes, retained)
 TABLE: dict[str, tuple[str, str, bool]] = {
     name: (pattern, publisher, retained == "retained") for name, pattern, publisher, retained in _device.rows()
+}
+_PATTERNS = {
+    name: re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/+#]+)", re.escape(row[0]))) for name, row in TABLE.items()
 }
 topic = _device.topic
 
@@ -52,6 +57,16 @@ def home_assistant_rules() -> list[tuple[str, str]]:
     return rules
 
 
+def verifier_rules() -> list[tuple[str, str]]:
+    """What the broker lets a verifier do: read what devices tell of themselves, send them nonces, ask for the journal.
+
+    (On Mosquitto, where what devices may do is a pattern for everybody, it could also read offers to groups and blocks,
+    and publish as a device of its own name: no secrets, and nobody's topics.)
+    """
+    found = [("read", TABLE[name][0].replace("{id}", "+")) for name in SEEN]
+    return found + [("write", TABLE[name][0].replace("{id}", "+")) for name in ("nonce", "journal-ack")]
+
+
 def covers(allowed: str, requested: str) -> bool:
     """Whether each topic that the filter (or topic) `requested` matches is matched by `allowed`, which has no "#"."""
     ours, theirs = allowed.split("/"), requested.split("/")
@@ -62,8 +77,8 @@ def covers(allowed: str, requested: str) -> bool:
 
 def split(name: str) -> dict[str, str] | None:
     """The row and the fields of a topic, e.g. {"name": "report", "id": "gh-1"}, or None for one of no row."""
-    for row, (pattern, _, _) in TABLE.items():
-        match = re.fullmatch(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/+#]+)", re.escape(pattern)), name)
+    for row, pattern in _PATTERNS.items():
+        match = pattern.fullmatch(name)
         if match and is_device_id(match.groupdict().get("id", "any")):
             return {"name": row, **match.groupdict()}
     return None

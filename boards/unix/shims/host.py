@@ -120,6 +120,9 @@ class Remote:
     def __getattr__(self, name):
         return ask(self._path + (name,))
 
+    def __getitem__(self, index):
+        return ask(self._path + ("item",), (index,), {})
+
     def __call__(self, *args, **values):
         name = self._path[-1]
         sent = args[1] if name in ("set_blob", "writeblocks") else None

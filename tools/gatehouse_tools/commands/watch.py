@@ -29,6 +29,19 @@ TICK_S = 1.0  # between drawings, so that "5 s ago" goes on
 Message = tuple[str, bytes, bool]  # topic, payload, retained
 
 
+class Inbox(queue.Queue["Message | str"]):
+    """The reports and status messages of all devices; a text in it says what happened to the connection."""
+
+    def __init__(self, client: mqtt.Client) -> None:
+        super().__init__()
+        self._client = client
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send at QoS 1, if the broker is there now: what waited for it would come too late."""
+        if self._client.is_connected():
+            self._client.publish(topic, payload, 1)
+
+
 @click.command("watch")
 @click.option("--device", "devices", metavar="ID", multiple=True, help="Only this device; repeatable.")
 @click.option("--broker", metavar="HOST[:PORT]", help="The MQTT broker. Default: product.toml.")
@@ -39,6 +52,7 @@ Message = tuple[str, bytes, bool]  # topic, payload, retained
     metavar="SECONDS",
     help=f"End after this time. Default: {ONCE_S:.0f} with --once, else never.",
 )
+@click.option("--passive", is_flag=True, help="Send no nonces: only listen.")
 @ui.product_option
 @click.option(
     "--json",
@@ -49,11 +63,17 @@ Message = tuple[str, bytes, bool]  # topic, payload, retained
     help="Print one JSON object per event on stdout, as they come.",
 )
 def command(
-    devices: tuple[str, ...], broker: str | None, once: bool, timeout: float | None, product_dir: str | None
+    devices: tuple[str, ...],
+    broker: str | None,
+    once: bool,
+    timeout: float | None,
+    passive: bool,
+    product_dir: str | None,
 ) -> int:
     """Watch the devices of the product. Only what a device has proved is shown as its state: each report is verified
     with the device's own report key, must come from the device's own topic and be newer than the one before. A report
-    that the broker had kept proves nothing about now: what it says stands in brackets until a newer one comes.
+    that the broker had kept, or that is not dated now, proves nothing about now: what it says stands in brackets. So
+    each device is asked to answer a nonce; what has answered is "fresh", and nobody can have played it from a record.
 
     \b
     Example:
@@ -69,10 +89,10 @@ def command(
         if once:
             raise GatehouseError(f"{item.name} has no device yet: gatehouse provision makes one", "device")
         ui.warn(f"{item.name} has no device yet, so nothing that comes can be verified: gatehouse provision makes one")
-    watched = fleet.Fleet(reports.Verifier(known), known, devices)
+    watched = fleet.Fleet(reports.Verifier(known, time.time), known, devices)
     limit = timeout if timeout is not None else ONCE_S if once else None
     with contextlib.suppress(KeyboardInterrupt), messages(item, host, port) as inbox:
-        _watch(watched, inbox, once, limit)
+        _watch(watched, inbox, once, limit, passive)
     left = watched.unverified()
     if once and not ui.json_mode():
         console = ui.out()
@@ -87,17 +107,17 @@ def command(
 
 
 @contextlib.contextmanager
-def messages(item: product.Product, host: str, port: int) -> Iterator[queue.Queue[Message | str]]:
-    """A queue of the reports and status messages of all devices; a text in it says what happened to the connection.
+def messages(item: product.Product, host: str, port: int) -> Iterator[Inbox]:
+    """The inbox of all devices' reports and status messages.
 
     GatehouseError when the broker cannot be reached or does not take us.
     """
     where = f"broker {host}:{port}"
-    inbox: queue.Queue[Message | str] = queue.Queue()
     answer: queue.Queue[str | None] = queue.Queue()
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"gatehouse-{uuid.uuid4().hex[:8]}")
     client.tls_set_context(publish.tls_context(item))
     client.connect_timeout = CONNECT_S
+    inbox = Inbox(client)
 
     def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -159,7 +179,7 @@ def line(event: dict[str, Any], entry: fleet.Entry) -> str:
     return f"{entry.device}: {told}; {fleet.proof(entry)}"
 
 
-def _watch(watched: fleet.Fleet, inbox: queue.Queue[Message | str], once: bool, limit: float | None) -> None:
+def _watch(watched: fleet.Fleet, inbox: Inbox, once: bool, limit: float | None, passive: bool) -> None:
     end = None if limit is None else time.monotonic() + limit
     console = ui.out()
     live = console.is_terminal and not ui.json_mode() and not once
@@ -168,6 +188,8 @@ def _watch(watched: fleet.Fleet, inbox: queue.Queue[Message | str], once: bool, 
             left = TICK_S if end is None else min(TICK_S, end - time.monotonic())
             if left <= 0 or (once and not watched.unverified()):
                 return
+            for topic, nonce in () if passive else watched.challenges():
+                inbox.publish(topic, nonce)
             with contextlib.suppress(queue.Empty):
                 _take(watched, inbox.get(timeout=left), quiet=live or once)
             if screen:

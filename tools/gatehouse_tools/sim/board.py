@@ -70,6 +70,7 @@ class _Bench:
         self.celsius = 21.5
         self.access_point = True
         self.pins: dict[int, bool] = {}
+        self.fuses: dict[int, int] = {}
         self.interrupting = -1  # the character that interrupts
         self.prompt: Callable[[], None] = lambda: None
         self.memory = os.memfd_create("board")
@@ -216,6 +217,10 @@ class Board:
     def set_pin(self, number: int, level: bool) -> None:
         """The level at an input pin; high until it is set."""
         self._bench.pins[number] = level
+
+    def burn(self, address: int, bits: int) -> None:
+        """Burn eFuses: bits of the word that the chip shows at this address."""
+        self._bench.fuses[address] = self._bench.fuses.get(address, 0) | bits
 
     def type(self, data: bytes) -> None:
         """Send bytes to its UART, at its speed. Needs a board with a terminal."""

@@ -29,6 +29,7 @@ class Bench(Protocol):
     celsius: float
     access_point: bool
     pins: dict[int, bool]
+    fuses: dict[int, int]
 
     def clock(self) -> float:
         """The RTC, in Unix seconds."""
@@ -414,6 +415,21 @@ class Pins:
         return Pin(self._bench, *arguments, **values)
 
 
+class Memory:
+    """machine.mem32: the registers of the eFuses can be read, and nothing else is there."""
+
+    _FUSES = range(0x3FF5A000, 0x3FF5A01C, 4)  # block 0 of an ESP32
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def item(self, address: int) -> int:
+        """The 32-bit word at an address."""
+        if address not in self._FUSES:
+            raise Error("RuntimeError", f"Guru Meditation Error: load from {address:#x}")
+        return self._bench.fuses.get(address, 0)
+
+
 class Machine:
     """The module machine, but for what the device does itself: reset(), soft_reset() and WDT."""
 
@@ -422,6 +438,7 @@ class Machine:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self.Pin = Pins(bench)
+        self.mem32 = Memory(bench)
 
     def reset_cause(self) -> int:
         return self._bench.cause

@@ -1,0 +1,559 @@
+"""`gatehouse collect`: what is stored, what is refused and counted, and that nothing is lost or there twice."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import cbor2
+import pytest
+from pki import Authority
+from test_broker import Client
+from test_watch_attacks import better
+
+from cases.report import claims, report_key, sealed
+from gatehouse_tools import broker as brokers
+from gatehouse_tools import collector, product, reports
+from gatehouse_tools.broker import Broker, free_port
+from gatehouse_tools.collector import Message
+from gatehouse_tools.database import Database, Unavailable
+from gatehouse_tools.errors import GatehouseError, UsageError
+
+WAIT = 30
+DEVICES = {"gh-1": reports.Device(report_key(0), b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
+
+
+def soon(predicate):
+    end = time.monotonic() + WAIT
+    while not predicate():
+        assert time.monotonic() < end, "never"
+        time.sleep(0.02)
+
+
+# Databases.
+
+
+def answers(url):
+    try:
+        Database(url).close()
+    except GatehouseError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The URL of a PostgreSQL server of our own; skips where there is none."""
+    found = shutil.which("postgres")
+    if not found or not shutil.which("initdb"):
+        pytest.skip("no PostgreSQL")
+    folder = tmp_path_factory.mktemp("postgres")
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []  # not for root
+    if user:
+        for path in (folder, *list(folder.parents)[:3]):
+            path.chmod(0o755)
+        shutil.chown(folder, 65534, 65534)
+    data, port = folder / "data", free_port()
+    made = subprocess.run(
+        [*user, "initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    if made.returncode:
+        pytest.skip(f"initdb: {made.stderr.strip().splitlines()[-1]}")
+    command = [*user, "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as process:
+        url = f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+        try:
+            soon(lambda: answers(url))
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(WAIT)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    if request.param == "sqlite":
+        made = Database(f"sqlite:///{tmp_path / 'reports.db'}")
+    else:
+        made = Database(request.getfixturevalue("server"))
+        for table in ("reports", "journal", "summaries", "refusals"):
+            query(made, f"TRUNCATE {table}")
+    yield made
+    made.close()
+
+
+def query(database, text):
+    """The rows of an SQL query, as tuples."""
+    with database._engine.begin() as connection:
+        found = connection.exec_driver_sql(text)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+
+def stored(database, *messages, judge=None, at=1000.0):
+    """Judge and store (topic, payload) pairs; the batch."""
+    judge = judge or collector.Judge(DEVICES, newest=database.newest)
+    batch = judge.batch([Message(topic, payload, at) for topic, payload in messages])
+    database.store(batch)
+    return batch
+
+
+REPORT = "gatehouse/gh-1/report"
+
+
+def test_report_is_stored_with_what_it_says(database):
+    data = sealed(claims(3, p17=["sensor"]))
+    stored(database, (REPORT, data))
+    columns = "device, boots, number, received, time, version, mode, degraded, alarm, message"
+    assert query(database, "SELECT " + columns + " FROM reports") == [  # noqa: S608 the test's own columns
+        ("gh-1", 7, 3, 1000.0, 1_800_000_000, "1.0.0", "active", '["sensor"]', None, data)
+    ]
+    [(told,)] = query(database, "SELECT claims FROM reports")
+    assert json.loads(told) == reports.verify(data, DEVICES).claims
+    assert (database.new, database.known) == (1, 0)
+
+
+def test_same_message_again_changes_nothing(database):
+    data, other = sealed(claims(3)), sealed(claims(4))
+    stored(database, (REPORT, data))
+    stored(database, (REPORT, data), (REPORT, other), (REPORT, other), at=2000.0)
+    assert query(database, "SELECT number, received FROM reports ORDER BY number") == [(3, 1000.0), (4, 2000.0)]
+    assert (database.new, database.known) == (2, 2)
+    assert query(database, "SELECT * FROM refusals") == []
+
+
+def test_two_reports_with_one_counter_are_told(database):
+    first, second = sealed(claims(3)), sealed(claims(3, c261=13))
+    stored(database, (REPORT, first), (REPORT, second))
+    assert query(database, "SELECT message FROM reports") == [(first,)]
+    assert query(database, "SELECT reason, count, message FROM refusals") == [("counter", 1, second)]
+
+
+def test_order_of_arrival_does_not_matter(database):
+    """Several collectors share the messages, and one may be slower."""
+    for number in (5, 3, 4):
+        stored(database, (REPORT, sealed(claims(number))))
+    assert query(database, "SELECT number, alarm FROM reports ORDER BY number") == [(3, None), (4, None), (5, None)]
+    [mark] = query(database, "SELECT DISTINCT key FROM reports")[0]
+    assert database.newest("gh-1", mark) == sealed(claims(5))
+    assert database.newest("gh-1", "another key") is None
+
+
+def test_forged_reports_are_counted_and_not_stored(database):
+    good = sealed(claims(3, p2="trial"))
+    stored(database, (REPORT, better(good)), (REPORT, b"x"), (REPORT, better(good)))
+    last = sealed(claims(4), key=b"?" * 32)
+    stored(database, (REPORT, last), ("gatehouse/gh-2/report", good), at=2000.0)
+    assert query(database, "SELECT * FROM reports") == []
+    assert query(database, "SELECT device, reason, count, first, last, message FROM refusals ORDER BY 1, 2") == [
+        ("gh-1", "format", 1, 1000.0, 1000.0, b"x"),
+        ("gh-1", "signature", 3, 1000.0, 2000.0, last),
+        ("gh-2", "device", 1, 2000.0, 2000.0, good),
+    ]
+
+
+def test_impossible_jump_is_kept_as_an_alarm_over_a_restart(database):
+    stored(database, (REPORT, sealed(claims(3))))
+    judge = collector.Judge(DEVICES, newest=database.newest)  # another collector, later
+    copy = sealed(claims(4, c268=b"T" * 16))
+    stored(database, (REPORT, copy), (REPORT, sealed(claims(5))), judge=judge)
+    found = query(database, "SELECT number, alarm FROM reports ORDER BY number")
+    assert found == [(3, None), (4, "two boots have the number 7"), (5, None)]
+
+
+def test_new_owner_begins_counting_anew(database):
+    stored(database, (REPORT, sealed(claims(9, boots=500))))
+    later = {"gh-1": reports.Device(report_key(1), b"D" * 16)}
+    judge = collector.Judge(later, newest=database.newest)
+    stored(database, (REPORT, sealed(claims(1, boots=1), key=report_key(1))), judge=judge)
+    assert query(database, "SELECT boots, alarm FROM reports ORDER BY boots") == [(1, None), (500, None)]
+    assert len(query(database, "SELECT DISTINCT key FROM reports")) == 2
+
+
+def test_device_that_was_provisioned_meanwhile(database):
+    now, known = [100.0], dict(DEVICES)
+    judge = collector.Judge({"gh-2": DEVICES["gh-2"]}, lambda: known, clock=lambda: now[0])
+    stored(database, (REPORT, sealed(claims(1))), judge=judge)
+    assert query(database, "SELECT reason FROM refusals") == [("key",)]  # it looked a moment ago
+    now[0] += collector.RELOAD_S
+    stored(database, (REPORT, sealed(claims(2))), judge=judge)
+    assert query(database, "SELECT number FROM reports") == [(2,)]
+
+
+def message(*entries, boots=7, before=b"0" * 16):
+    return cbor2.dumps([boots, list(entries), before])
+
+
+def entry(number, tag, event="boot"):
+    return [cbor2.dumps([number, 1_800_000_000, 7, event, "active"]), tag]
+
+
+JOURNAL = "gatehouse/gh-1/journal"
+
+
+def test_journal_is_stored_as_it_comes(database):
+    first, second, third = (entry(number, bytes([number]) * 16) for number in (1, 2, 3))
+    stored(database, (JOURNAL, message(first, second)))
+    stored(database, (JOURNAL, message(second, third, before=b"\1" * 16)), at=2000.0)  # sent again, and one more
+    assert query(
+        database, "SELECT device, number, before, entry, tag, boots, received FROM journal ORDER BY number"
+    ) == [
+        ("gh-1", 1, b"0" * 16, first[0], first[1], 7, 1000.0),
+        ("gh-1", 2, b"\1" * 16, second[0], second[1], 7, 1000.0),
+        ("gh-1", 3, b"\2" * 16, third[0], third[1], 7, 2000.0),
+    ]
+    forked = entry(3, b"?" * 16)
+    stored(database, (JOURNAL, message(forked, before=b"\2" * 16)))
+    assert query(database, "SELECT tag FROM journal WHERE number = 3 ORDER BY tag") == [(b"\3" * 16,), (b"?" * 16,)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xff",
+        cbor2.dumps({}),
+        message(),
+        message(entry(1, b"1" * 15)),
+        message(entry(1, b"1" * 16), before=b"0" * 15),
+        message(entry(1, b"1" * 16), boots=-1),
+        message(entry(1, b"1" * 16), boots=True),
+        message(entry(-1, b"1" * 16)),
+        message(entry(1 << 63, b"1" * 16)),
+        message(entry(1, b"1" * 16, 5)),
+        message([b"\xff", b"1" * 16]),
+        message([cbor2.dumps([1, None]), b"1" * 16]),
+        message(*(entry(number, b"1" * 16) for number in range(9))),
+        message(entry(1, b"1" * 16, "x" * 2048)),
+        message(entry(1, b"1" * 16)) + b"\0",
+    ],
+)
+def test_malformed_journal_is_refused(payload, tmp_path):
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        stored(database, (JOURNAL, payload))
+        assert query(database, "SELECT * FROM journal") == []
+        assert query(database, "SELECT reason, count FROM refusals") == [("format", 1)]
+        stored(database, (JOURNAL, message(*(entry(number, bytes([number]) * 16) for number in range(8)))))
+        assert query(database, "SELECT count(*) FROM journal") == [(8,)]
+
+
+def test_newest_summary_stays(database):
+    topic = "gatehouse/gh-1/summary"
+    stored(database, (topic, b'{"a": 1}'), (topic, '{"a": "\u00fc"}'.encode()), at=2000.0)
+    stored(database, (topic, b'{"a": 3}'), at=1500.0)  # by a slower collector
+    [(received, payload)] = query(database, "SELECT received, payload FROM summaries")
+    assert (received, json.loads(payload)) == (2000.0, {"a": "\u00fc"})
+    stored(database, (topic, b"[]"), (topic, b"{"), (topic, b'{"a": "' + b"x" * 4096 + b'"}'), (topic, b"[" * 4000))
+    assert query(database, "SELECT reason, count FROM refusals") == [("format", 4)]
+
+
+def test_other_topics_and_removed_messages_are_nothing(database):
+    batch = stored(database, (REPORT, b""), ("gatehouse/group/report", b"x"), ("other", b"x"))
+    assert not batch.reports and not batch.refusals
+
+
+# When the database is not there.
+
+
+class Script:
+    """An inbox that gives what the test wrote, and notes what is acknowledged."""
+
+    def __init__(self, *batches):
+        self.batches = [[Message(REPORT, data, 1000.0, mid, 1) for mid, data in batch] for batch in batches]
+        self.acknowledged = []
+        self.asked = []
+
+    def take(self, wait):
+        return self.batches.pop(0) if self.batches else []
+
+    def acknowledge(self, messages):
+        self.acknowledged.append([one.mid for one in messages])
+
+    def ask(self, device, number):
+        self.asked.append((device, number))
+
+
+def with_head(number, last, acknowledged):
+    """A report whose journal ends at entry `last`, of which a broker acknowledged some."""
+    found = claims(number)
+    found[-70001][19] = [last, b"t" * 16, acknowledged]
+    return sealed(found)
+
+
+def test_entries_that_a_broker_took_and_nobody_has_are_asked_for_once(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(collector.time, "monotonic", lambda: clock[0])
+    numbers = iter(range(1, 100))
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        inbox = Script()
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, print)
+
+        def asked(last, acknowledged, later=collector.ASK_S):
+            clock[0] += later
+            inbox.batches = [[Message(REPORT, with_head(next(numbers), last, acknowledged), 1000.0, 1, 1)]]
+            inbox.asked = []
+            taker._store(inbox.take(0))
+            return inbox.asked
+
+        def comes(*entries):
+            stored(database, (JOURNAL, message(*(entry(one, bytes([one]) * 16) for one in entries))))
+
+        comes(1, 2, 3)
+        assert asked(3, 3) == [], "all there"
+        assert asked(5, 3) == [], "the rest is on its way"
+        comes(6)
+        assert asked(6, 6) == [("gh-1", 3)]
+        comes(8)
+        assert asked(8, 8, 1) == [], "it needs its time"
+        comes(5)
+        assert asked(8, 8) == [("gh-1", 6)], "4 is in its ring no more"
+        comes(7)
+        assert asked(8, 8) == []
+        assert asked(900, 900) == [("gh-1", 900 - collector.RING)], "what a ring can hold"
+
+
+def test_acknowledged_after_the_commit_and_not_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "RETRY_S", 0)
+    inbox = Script([(1, sealed(claims(1))), (2, b"x")], [(3, sealed(claims(2)))])
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        talk, real, failing = [], database.store, [2]
+
+        def store(batch):
+            assert len(inbox.acknowledged) == 2 - len(inbox.batches) - 1, "before the commit"
+            if failing[0]:
+                failing[0] -= 1
+                raise Unavailable("disk full")
+            real(batch)
+
+        monkeypatch.setattr(database, "store", store)
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, talk.append)
+        taker.run(idle=0.01)
+        assert inbox.acknowledged == [[1, 2], [3]]
+        assert query(database, "SELECT number FROM reports ORDER BY number") == [(1,), (2,)]
+    assert talk[:2] == ["disk full; trying again", "the database is back"]
+    assert talk[2].startswith("gh-1: refused: ") and len(talk) == 3
+    assert (taker.messages, taker.refused) == (3, {("gh-1", "format"): 1})
+
+
+def test_database_that_is_away_when_it_is_asked_refuses_nothing():
+    def newest(device, key):
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable):
+        collector.Judge(DEVICES, newest=newest).batch([Message(REPORT, sealed(claims(1)), 1.0)])
+
+
+def test_end_while_the_database_is_away_acknowledges_nothing(tmp_path, monkeypatch):
+    inbox = Script([(1, sealed(claims(1)))])
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, lambda text: taker.stop.set())
+
+        def store(batch):
+            raise Unavailable("away")
+
+        monkeypatch.setattr(database, "store", store)
+        taker.run()
+    assert inbox.acknowledged == []
+
+
+def test_a_locked_database_is_away_and_a_broken_one_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("gatehouse_tools.database.BUSY_S", 0.01)
+    path = tmp_path / "reports.db"
+    with contextlib.closing(Database(f"sqlite:///{path}")) as database:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            stored(database, (REPORT, sealed(claims(1))))
+        other.execute("COMMIT")
+        stored(database, (REPORT, sealed(claims(1))))
+        other.execute("DROP TABLE refusals")
+        other.close()
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(GatehouseError, match="not a database") as caught:
+        Database(f"sqlite:///{path}")
+    assert not isinstance(caught.value, Unavailable)
+
+
+@pytest.mark.parametrize("url", ["reports.db", "mysql://host/x", "oracle://x"])
+def test_wrong_url_is_one_clear_line(url):
+    with pytest.raises(UsageError):
+        Database(url)
+
+
+def test_password_is_not_shown(tmp_path):
+    with pytest.raises(GatehouseError) as caught:
+        Database(f"postgresql+psycopg://me:secret@127.0.0.1:{free_port()}/x")
+    assert "secret" not in str(caught.value) and "127.0.0.1" in str(caught.value)
+
+
+# The command, against Mosquitto.
+
+needs_mosquitto = pytest.mark.skipif(not brokers.mosquitto(), reason="no Mosquitto")
+COUNT = 40  # devices
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    root = tmp_path_factory.mktemp("product") / "shop"
+    product.create(root, "shop", "gatehouse.example", ["unix"])
+    authority = Authority(root)
+    for number in range(COUNT):
+        folder = root / "devices" / f"gh-{number}"
+        folder.mkdir(parents=True)
+        (folder / "secrets.json").write_text(json.dumps({"report_key": report_key(0).hex()}))
+    with Broker(tmp_path_factory.mktemp("broker"), authority.ca, *authority.broker, kind="mosquitto") as broker:
+        yield root, authority, broker
+
+
+def collect(house, url, *options):
+    root, _, broker = house
+    where = ["--product", str(root), "--broker", f"localhost:{broker.port}", "--database", url]
+    return subprocess.Popen(
+        [sys.executable, "-m", "gatehouse_tools", "collect", *where, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def connected(process):
+    assert "connected" in process.stderr.readline()
+
+
+def numbers(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT device, number FROM reports ORDER BY device, number").fetchall()
+
+
+@needs_mosquitto
+def test_what_comes_is_in_the_database(house, tmp_path):
+    _, authority, broker = house
+    path = tmp_path / "reports.db"
+    with Client(broker, authority, "gh-1") as device, collect(house, f"sqlite:///{path}", "--json") as process:
+        connected(process)
+        device.publish(REPORT, sealed(claims(1)))
+        device.publish(REPORT, b"forged")
+        device.publish(JOURNAL, message(entry(1, b"1" * 16)))
+        device.publish("gatehouse/gh-1/summary", b"{}")
+        soon(lambda: len(numbers(path)) == 1 and query_file(path, "SELECT count(*) FROM summaries") == [(1,)])
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0 and "gh-1: refused" in err
+    told = json.loads(out)
+    assert (told["messages"], told["reports"], told["known"], told["refused"]) == (4, 1, 0, 1)
+    assert query_file(path, "SELECT number FROM journal") == [(1,)]
+
+
+def query_file(path, text):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(text).fetchall()
+
+
+@needs_mosquitto
+def test_what_came_while_it_was_away_comes_later(house, tmp_path):
+    _, authority, broker = house
+    path = tmp_path / "reports.db"
+    with Client(broker, authority, "host", "publisher") as devices:
+        with collect(house, f"sqlite:///{path}", "--group", "away") as process:
+            connected(process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT) == 0
+        for number in range(1, 31):
+            devices.publish(REPORT, sealed(claims(number)))
+        with collect(house, f"sqlite:///{path}", "--group", "away", "--idle", "1", "--json") as process:
+            out, _ = process.communicate(timeout=WAIT)
+    assert json.loads(out)["reports"] == 30
+    assert numbers(path) == [("gh-1", number) for number in range(1, 31)]
+
+
+@needs_mosquitto
+def test_two_share_the_load_and_nothing_is_lost_when_one_is_killed(house, tmp_path):
+    """SIGKILL in the middle of the stream; its share comes when somebody takes its name, and nothing twice."""
+    _, authority, broker = house
+    path = tmp_path / "reports.db"
+    url, each = f"sqlite:///{path}", 25
+    with Client(broker, authority, "host", "publisher") as devices, contextlib.ExitStack() as stack:
+        both = [stack.enter_context(collect(house, url, "--group", "pair", "--name", name)) for name in "ab"]
+        for one in both:
+            stack.callback(one.kill)
+            connected(one)
+        for number in range(1, each + 1):
+            for device in range(COUNT):
+                kid = f"gh-{device}"
+                devices._client.publish(f"gatehouse/{kid}/report", sealed(claims(number), kid.encode()), 1)
+            if number == each // 2:
+                soon(lambda: len(numbers(path)) > 100)
+                both[0].kill()
+                both[0].wait(WAIT)
+        devices.publish("gatehouse/gh-0/summary", b"{}")
+        soon(lambda: len(numbers(path)) >= COUNT * each * 0.5)
+        survivor = len(numbers(path))
+        assert survivor < COUNT * each, "the one that was killed had no share"
+        late = stack.enter_context(collect(house, url, "--group", "pair", "--name", "a", "--idle", "1.5", "--json"))
+        out, err = late.communicate(timeout=WAIT)
+        assert late.returncode == 0, err
+        soon(lambda: len(numbers(path)) == COUNT * each)
+        both[1].send_signal(signal.SIGTERM)
+        told, err = both[1].communicate(timeout=WAIT)
+    assert numbers(path) == sorted((f"gh-{device}", n) for device in range(COUNT) for n in range(1, each + 1))
+    assert json.loads(out)["reports"] > 0 and json.loads(out)["refused"] == 0
+    assert "Traceback" not in err and " 0 messages refused" in told
+
+
+def test_messages_of_an_earlier_connection_are_not_acknowledged(monkeypatch):
+    """The broker sends them again, perhaps under the numbers of others."""
+    inbox = collector.Inbox("group", "name", None, print)
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(inbox._client, "ack", lambda mid, qos: told.append((mid, qos)))
+    inbox._session = 2
+    inbox.acknowledge([Message(REPORT, b"", 0.0, mid, qos, session) for mid, qos, session in
+                       ((1, 1, 1), (2, 1, 2), (0, 0, 2), (3, 1, 2))])  # fmt: skip
+    assert told == [(2, 1), (3, 1)]
+
+
+@needs_mosquitto
+def test_broker_that_restarts(house, tmp_path):
+    root, authority, _ = house
+    path = tmp_path / "reports.db"
+    running = Broker(tmp_path / "broker", authority.ca, *authority.broker, kind="mosquitto", port=free_port()).start()
+    try:
+        with collect((root, authority, running), f"sqlite:///{path}", "--group", "restart") as process:
+            connected(process)
+            with Client(running, authority, "gh-1") as device:
+                device.publish(REPORT, sealed(claims(1)))
+                soon(lambda: len(numbers(path)) == 1)
+            running.stop()
+            assert "connection lost" in process.stderr.readline()
+            running.start()
+            connected(process)
+            with Client(running, authority, "gh-1") as device:
+                device.publish(REPORT, sealed(claims(2)))
+                soon(lambda: len(numbers(path)) == 2)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT) == 0
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--database", "nonsense"], 2, "no database URL"),
+        (["--group", "a/b"], 2, "--group"),
+        (["--name", "+"], 2, "--name"),
+        (["--broker", "localhost:1"], 1, "nothing listens there"),
+    ],
+)
+@needs_mosquitto
+def test_bad_input_is_one_clear_line(house, tmp_path, options, code, words):
+    with collect(house, f"sqlite:///{tmp_path / 'x.db'}", *options) as process:
+        _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == code
+    assert words in err and len(err.strip().splitlines()) == 1

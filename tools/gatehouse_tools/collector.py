@@ -1,0 +1,346 @@
+"""What a collector makes of the messages of a broker: rows for the database, each report verified first.
+
+A message is acknowledged to the broker when its row is committed, and not before: what a collector had when it was
+killed comes again. Storing twice is storing once (database.py), so nothing is lost and nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from . import cbor, journal_live, reports, topics
+from .database import Batch, Database, Unavailable
+from .errors import GatehouseError
+
+ROWS = ("report", "journal", "summary")  # of the topic table: what is stored
+WINDOW = 500  # messages under way to a collector; so many are sent again when it is killed
+LINGER_S = 0.02  # for more to come into the same transaction
+RETRY_S = 2.0  # until a database that was away is tried again
+RELOAD_S = 5.0  # between looks for devices that were provisioned meanwhile
+SESSION_S = 30 * 86400  # for so long the broker keeps what it could not deliver
+KEEPALIVE_S = 30
+MAX_JOURNAL = 2048  # bytes of a message, docs/journal.md
+MAX_ENTRIES = 8
+RING = 200  # entries; a device holds 130 to 172 of usual size
+ASK_S = 60.0  # until a device that has been asked for its journal is asked again
+MAX_SUMMARY = 4096  # bytes; a device's has 300
+_TAG = 16
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+Devices = Mapping[str, reports.Device | bytes]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message; `session` and `mid` say which one the broker has to hear about."""
+
+    topic: str
+    payload: bytes
+    received: float
+    mid: int = 0
+    qos: int = 0
+    session: int = 0
+
+
+class Judge:
+    """Turns messages into a batch of rows.
+
+    `reload` gives the devices anew when one comes that nobody knows; `newest(device, key)` is the report message with
+    the highest counter that is stored, asked for once for each device.
+    """
+
+    def __init__(
+        self,
+        devices: Devices,
+        reload: Callable[[], Devices] | None = None,
+        newest: Callable[[str, str], bytes | None] = lambda device, key: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._devices = devices
+        self._reload = reload
+        self._stored = newest
+        self._clock = clock
+        self._loaded = clock()
+        self._marks: dict[bytes, str] = {}
+        self._newest: dict[tuple[str, str], reports.Report | None] = {}
+
+    def batch(self, messages: Sequence[Message]) -> Batch:
+        """The rows of these messages. Unavailable when the database had to be asked and is away."""
+        found = Batch()
+        for message in messages:
+            where = topics.split(message.topic)
+            if not where or not message.payload:  # nothing: somebody took a retained message away
+                continue
+            try:
+                getattr(self, "_" + where["name"])(found, where["id"], message)
+            except Unavailable:
+                raise
+            except GatehouseError as error:
+                payload = message.payload[: reports.MAX_REPORT]
+                found.refuse(where["id"], error.reason or "format", str(error), payload, message.received)
+        return found
+
+    def _report(self, batch: Batch, device: str, message: Message) -> None:
+        report = self._verified(device, message.payload)
+        claims, mark = report.claims, self._mark(self._devices[device])
+        before = self._before(device, mark)
+        alarm = None
+        if before is None or report.counter > before.counter:
+            alarm = reports.jump(before, report)
+            if not alarm:
+                self._newest[device, mark] = report
+                if "journal" in claims:
+                    batch.heads[device] = claims["journal"]["acknowledged"]
+        batch.reports.append(
+            {
+                "device": device,
+                "key": mark,
+                "boots": report.counter[0],
+                "number": report.counter[1],
+                "received": message.received,
+                "time": claims.get("time"),
+                "version": claims.get("version"),
+                "mode": claims["mode"],
+                "degraded": _json(claims["degraded"]),
+                "alarm": alarm,
+                "claims": _json(claims),
+                "message": message.payload,
+                "digest": hashlib.sha256(message.payload).digest(),
+            }
+        )
+
+    def _before(self, device: str, mark: str) -> reports.Report | None:
+        """The newest report of a device that there is."""
+        if (device, mark) not in self._newest:
+            message = self._stored(device, mark)
+            self._newest[device, mark] = reports.verify(message, self._devices, device) if message else None
+        return self._newest[device, mark]
+
+    def _verified(self, device: str, payload: bytes) -> reports.Report:
+        try:
+            return reports.verify(payload, self._devices, device)
+        except GatehouseError as error:
+            # Provisioned anew or a new owner's, perhaps: look, before something is refused that will not come again.
+            due = self._clock() - self._loaded >= RELOAD_S
+            if not self._reload or not due or error.reason not in ("key", "signature", "device"):
+                raise
+        self._loaded = self._clock()
+        self._devices = self._reload()
+        return reports.verify(payload, self._devices, device)
+
+    def _journal(self, batch: Batch, device: str, message: Message) -> None:
+        """Entries as they come: what they say is verified by who holds the journal's key, `gatehouse journal`."""
+        if len(message.payload) > MAX_JOURNAL:
+            raise GatehouseError(f"journal message of {len(message.payload)} bytes", "format")
+        match cbor.loads(message.payload, f"journal message of {device}"):
+            case [int() as boots, [_, *_] as entries, bytes() as before] if (
+                _is_count(boots) and len(before) == _TAG and len(entries) <= MAX_ENTRIES
+            ):
+                rows = []
+                for one in entries:
+                    number, entry, tag = _entry(device, one)
+                    row = {"device": device, "number": number, "tag": tag, "before": before, "entry": entry}
+                    rows.append(row | {"boots": boots, "received": message.received})
+                    before = tag
+                batch.journal.extend(rows)
+            case _:
+                raise GatehouseError(f"journal message of {device} is not [boot count, entries, tag]", "format")
+
+    def _summary(self, batch: Batch, device: str, message: Message) -> None:
+        try:
+            found = json.loads(message.payload) if len(message.payload) <= MAX_SUMMARY else None
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise GatehouseError(f"summary of {device} is no JSON object", "format")
+        payload = json.dumps(found)  # in ASCII: a database need not take every letter
+        batch.summaries[device] = {"device": device, "received": message.received, "payload": payload}
+
+    def _mark(self, held: reports.Device | bytes) -> str:
+        """The name of a report key in the database: tells keys apart, and tells nothing of them."""
+        key = held if isinstance(held, bytes) else held.report_key
+        if key not in self._marks:
+            self._marks[key] = hashlib.sha256(b"gatehouse report key" + key).hexdigest()[:16]
+        return self._marks[key]
+
+
+def _entry(device: str, one: Any) -> tuple[int, bytes, bytes]:
+    match one:
+        case [bytes() as entry, bytes() as tag] if len(tag) == _TAG:
+            match cbor.loads(entry, f"journal entry of {device}"):
+                case [int() as number, None | int(), int(), str(), *_] if _is_count(number):
+                    return number, entry, tag
+    raise GatehouseError(f"journal entry of {device} is not [[number, time, boot, event, ...], tag]", "format")
+
+
+def _is_count(value: int) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+class Inbox:
+    """A session with the broker that outlives connections: what is not acknowledged comes again.
+
+    group: collectors of one group share the messages (MQTT 5, section 4.8.2); name: this one, whose session it is.
+    `talk(text)` gets what happens to the connection.
+    """
+
+    def __init__(
+        self, group: str, name: str, tls: Any, talk: Callable[[str], None], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._talk, self._clock = talk, clock
+        self._filters = [f"$share/{group}/{topics.topic(row, id='+')}" for row in ROWS]
+        self._queue: queue.Queue[Message] = queue.Queue()
+        self._answer: queue.Queue[str | None] = queue.Queue()
+        self._session = 0
+        self._client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, f"gatehouse-{group}-{name}", protocol=mqtt.MQTTv5, manual_ack=True
+        )
+        if tls is not None:
+            self._client.tls_set_context(tls)
+        self._client.on_connect, self._client.on_subscribe = self._connected, self._subscribed
+        self._client.on_disconnect, self._client.on_message = self._disconnected, self._received
+
+    def open(self, host: str, port: int, limit: float) -> None:
+        """Connect and subscribe, within `limit` seconds. OSError, or GatehouseError when the broker refuses us."""
+        properties: Any = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = SESSION_S
+        properties.ReceiveMaximum = WINDOW
+        self._client.connect_timeout = limit
+        self._client.connect(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
+        self._client.loop_start()
+        try:
+            refusal = self._answer.get(timeout=limit)
+        except queue.Empty:
+            raise GatehouseError(f"no answer within {limit:.0f} s; is it a broker for MQTT 5?", "timeout") from None
+        if refusal:
+            raise GatehouseError(refusal, "network")
+
+    def take(self, wait: float) -> list[Message]:
+        """The next messages, none after `wait` seconds without one."""
+        try:
+            found = [self._queue.get(timeout=wait)]
+        except queue.Empty:
+            return []
+        end = time.monotonic() + LINGER_S
+        while len(found) < WINDOW:
+            try:
+                found.append(self._queue.get(timeout=max(0.0, end - time.monotonic())))
+            except queue.Empty:
+                break
+        return found
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Tell the broker that these are safe. Of an earlier connection it has to send them again anyway."""
+        for message in messages:
+            if message.qos and message.session == self._session:
+                self._client.ack(message.mid, message.qos)
+
+    def ask(self, device: str, number: int) -> None:
+        """Have a device send again what its journal has after entry `number`."""
+        self._client.publish(topics.topic("journal-ack", id=device), journal_live.request(number), 1)
+
+    def close(self) -> None:
+        """Leave. The broker keeps what comes for this session."""
+        self._client.on_disconnect = None
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._session += 1
+        if reason.is_failure:
+            self._answer.put(f"it refuses us: {reason}")
+        else:
+            client.subscribe([(one, 1) for one in self._filters])
+
+    def _subscribed(self, _client: Any, _data: Any, _mid: Any, reasons: Any, _properties: Any) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        self._answer.put(f"it refuses the shared subscription: {refused[0]}" if refused else None)
+        self._talk("connected")
+
+    def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._answer.put(f"it closed the connection ({reason}); does it speak MQTT 5, and trust ca/host.pem?")
+        self._talk(f"connection lost ({reason}); trying again")
+
+    def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
+        self._queue.put(Message(one.topic, bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
+
+
+class Collector:
+    """Takes messages, stores their rows, acknowledges them. `stop` ends it; what is under way is done first."""
+
+    def __init__(self, inbox: Any, judge: Judge, database: Database, talk: Callable[[str], None]) -> None:
+        self._inbox, self._judge, self._database, self._talk = inbox, judge, database, talk
+        self.stop = threading.Event()
+        self._asked: dict[str, tuple[float, list[int]]] = {}  # when each device was asked last, and for which entries
+        self.messages = 0
+        self.refused: dict[tuple[str, str], int] = {}
+
+    def run(
+        self, idle: float | None = None, limit: float | None = None, step: Callable[[], None] = lambda: None
+    ) -> None:
+        """Until stop, or until nothing came for `idle` seconds, or `limit` seconds have passed. step(): each second."""
+        start = last = time.monotonic()
+        while not self.stop.is_set():
+            now = time.monotonic()
+            if (limit is not None and now - start >= limit) or (idle is not None and now - last >= idle):
+                return
+            found = self._inbox.take(min(1.0, *(one for one in (idle, limit) if one is not None), 1.0))
+            if found:
+                if not self._store(found):
+                    return
+                last = time.monotonic()
+            step()
+
+    def _store(self, messages: list[Message]) -> bool:
+        """Whether they are stored; if not, the end came while the database was away."""
+        away = False
+        while True:
+            try:
+                batch = self._judge.batch(messages)
+                self._database.store(batch)
+                break
+            except Unavailable as error:
+                if not away:
+                    self._talk(f"{error}; trying again")
+                away = True
+                if self.stop.wait(RETRY_S):
+                    return False
+        if away:
+            self._talk("the database is back")
+        self._inbox.acknowledge(messages)
+        for device, acknowledged in batch.heads.items():
+            self._ask(device, acknowledged, time.monotonic())
+        self.messages += len(messages)
+        for place, row in batch.refusals.items():
+            if place not in self.refused:
+                self._talk(f"{place[0]}: refused: {row['detail']} [{place[1]}]")
+            self.refused[place] = self.refused.get(place, 0) + row["count"]
+        return True
+
+    def _ask(self, device: str, acknowledged: int, now: float) -> None:
+        """Ask for entries that a broker took and never gave us: it was killed, or there was no collector then.
+
+        What does not come when it was asked for is not in the device's ring any more: nobody asks for it twice.
+        """
+        asked, hopeless = self._asked.get(device, (now - ASK_S, []))
+        if now - asked < ASK_S:
+            return
+        try:
+            lacking = self._database.lacks(device, max(1, acknowledged - RING + 1), acknowledged)
+        except Unavailable:
+            return  # the next report tells of it again
+        wanted = [number for number in lacking if number not in hopeless]
+        if wanted:
+            self._inbox.ask(device, wanted[0] - 1)
+            self._asked[device] = now, lacking

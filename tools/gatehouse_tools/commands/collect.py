@@ -1,0 +1,93 @@
+"""`gatehouse collect`: what devices report, verified and kept in a database."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import rich_click as click
+
+from .. import collector, product, publish, reports, ui
+from ..database import Database
+from ..errors import GatehouseError, UsageError
+
+CONNECT_S = 10.0
+TELL_S = 60.0  # between lines that say how much there was
+GROUP = "collect"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+
+
+@click.command("collect")
+@click.option("--database", "url", metavar="URL", default="sqlite:///reports.db", show_default=True,
+              help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.")  # fmt: skip
+@click.option("--broker", metavar="HOST[:PORT]", help="The MQTT broker, for MQTT 5. Default: product.toml.")
+@click.option("--group", metavar="NAME", default=GROUP, show_default=True,
+              help="Collectors of one group share the messages.")  # fmt: skip
+@click.option("--name", metavar="NAME", default="1", show_default=True,
+              help="This one among them; the broker keeps what comes for it while it is away.")  # fmt: skip
+@click.option("--idle", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="End when nothing has come for so long: to take what is kept for a NAME that is gone.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End after this time.")
+@ui.product_option
+@ui.json_option
+def command(
+    url: str,
+    broker: str | None,
+    group: str,
+    name: str,
+    idle: float | None,
+    timeout: float | None,
+    product_dir: str | None,
+) -> None:
+    """Keep the reports, journals and summaries of all devices in a database. Each report is verified first, as by
+    `gatehouse watch`; what is refused is counted with its reason. A message is acknowledged to the broker after the
+    commit: start several with one --group and names of their own, and none of them loses anything when it is killed.
+
+    \b
+    Example:
+    $ gatehouse collect --database sqlite:///reports.db
+    $ gatehouse collect --database postgresql+psycopg://gatehouse@db/reports --name b
+    """
+    for text, what in ((group, "--group"), (name, "--name")):
+        if not _NAME.fullmatch(text):
+            raise UsageError(f"{what} {text!r}: letters, digits, '-', '_' and '.', at most 32")
+    item = product.find(product_dir)
+    host, port = publish.broker_address(item, broker)
+    database = Database(url)
+    try:
+        devices = reports.known_devices(item.devices)
+        if not devices:
+            ui.warn(f"{item.name} has no device yet: its reports are refused until gatehouse provision has made one")
+        judge = collector.Judge(devices, lambda: reports.known_devices(item.devices), database.newest)
+        where = f"broker {host}:{port}"
+        inbox = collector.Inbox(group, name, publish.tls_context(item), lambda text: ui.say(f"{where}: {text}"))
+        taker = collector.Collector(inbox, judge, database, ui.say)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: taker.stop.set())
+        try:
+            inbox.open(host, port, CONNECT_S)
+            taker.run(idle, timeout, _teller(taker, database))
+        except (OSError, ValueError) as error:
+            raise GatehouseError(f"{where}: {publish.network_words(error)}", "network") from None
+        finally:
+            inbox.close()
+    finally:
+        database.close()
+    refused = sum(taker.refused.values())
+    ui.show(f"{database.new} new reports, {database.known} known ones, {refused} messages refused: {database.shown}")
+    ui.result({"ok": True, "messages": taker.messages, "reports": database.new, "known": database.known,
+               "refused": refused, "database": database.shown})  # fmt: skip
+
+
+def _teller(taker: collector.Collector, database: Database) -> Callable[[], None]:
+    told = [time.monotonic(), 0.0]
+
+    def tell() -> None:
+        if time.monotonic() - told[0] >= TELL_S:
+            if taker.messages > told[1]:
+                ui.say(f"{database.new} new reports, {database.known} known ones")
+            told[:] = time.monotonic(), taker.messages
+
+    return tell

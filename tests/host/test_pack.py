@@ -214,6 +214,7 @@ def test_a_wrong_block_is_told():
 
 def test_every_cut_and_every_flipped_bit_is_noticed(seed):
     index, data = build()
+    good = pack.unpack(data)[1]
     for length in range(len(data)):
         with pytest.raises(GatehouseError):
             pack.unpack(data[:length])
@@ -223,9 +224,11 @@ def test_every_cut_and_every_flipped_bit_is_noticed(seed):
         bad = bytearray(data)
         bad[at] ^= 1 << chance.randrange(8)
         try:
-            found, _ = pack.unpack(bytes(bad))
+            found, files = pack.unpack(bytes(bad))
         except GatehouseError as error:
             assert error.reason
-        else:  # a name or a version of the index: what is signed is its digest
-            assert 4 <= at < 4 + len(index.data)
-            assert found.digest != index.digest
+        else:
+            # A name or a version of the index, whose digest is signed; or one of the bits that fill the last byte of a
+            # deflate stream and say nothing.
+            within = 4 <= at < 4 + len(index.data)
+            assert found.digest != index.digest if within else files == good

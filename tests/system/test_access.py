@@ -26,7 +26,7 @@ def test_report_tells_interfaces_sessions_and_lockouts(shop: Stage, device: Devi
     claims = device.runs("1.0.0").claims
     assert claims["degraded"] == []
     found = claims["interfaces"]
-    assert len(found) == 12 and found["wifi-station"] == {"wanted": True, "active": True}
+    assert len(found) == 13 and found["wifi-station"] == {"wanted": True, "active": True}
     assert found["reset-button"] == {"wanted": True, "active": True}
     for name in ("wifi-ap", "ble", "esp-now", "webrepl", "https"):
         assert found[name] == {"wanted": False, "active": False}

@@ -20,10 +20,10 @@ PORT = const(443)
 _CONNECTIONS = const(2)  # served at once: a chip's TLS takes tens of kilobytes for each
 _STRANGERS = const(1)  # of them, who have not shown a session yet: the memory is for those who have
 _BACKLOG = const(4)  # more wait in the kernel until one ends
-# Bytes that must be free: 41 KB for what serves a request (measured with 64-bit words; a chip needs less), 23 KB for an
+# Bytes that must be free: 41 KB for what serves a request (measured with 64-bit words; a chip needs less), 15 KB for an
 # operation, a report and what else goes on. Where they are not, nobody is served: loading a part of it would take the
 # others' room. A second connection finds the modules there.
-_SPARE, _SPARE_MORE = const(65536), const(32768)
+_SPARE, _SPARE_MORE = const(57344), const(32768)
 _POLL_MS = const(50)  # between looks for a new connection, as between the link's for a message
 
 

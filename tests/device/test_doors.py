@@ -236,7 +236,7 @@ async def test_https_is_not_even_loaded_where_the_heap_has_no_room():
     application.access = doors.Access(boot, application)
 
     def spare(size):
-        assert size > 65536, "what http.py asks for at each connection, and what stays"
+        assert size > 57344, "what http.py asks for at each connection, and what stays"
         raise MemoryError
 
     doors.spare = spare

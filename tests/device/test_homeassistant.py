@@ -65,13 +65,13 @@ async def test_the_first_report_is_followed_by_announcement_update_and_state_all
     order = [entry[0] for entry in app.link.sent if "/ha/" in entry[0] or entry[0] in (CONFIG, "gatehouse/gh-1/report")]
     assert order[:4] == ["gatehouse/gh-1/report", CONFIG, UPDATE, STATE]
     assert all(entry[2] for entry in app.link.sent if entry[0] in (CONFIG, UPDATE, STATE))
-    assert app.link.followed == {"homeassistant/status", "gatehouse/gh-1/ha/install"}
+    assert app.link.followed == {"homeassistant/status", "gatehouse/gh-1/ha/install", test_app.JOURNAL}
     end(tasks)
 
 
 async def test_topics_are_followed_before_the_first_connect():
     app = made()
-    assert app.link.followed == {"homeassistant/status", "gatehouse/gh-1/ha/install"}
+    assert app.link.followed == {"homeassistant/status", "gatehouse/gh-1/ha/install", test_app.JOURNAL}
 
 
 async def test_announcement_is_what_the_device_is():
@@ -272,7 +272,7 @@ async def test_a_closed_door_follows_tells_and_does_nothing():
     assert await pressed(app) == []
     app.changed.set()
     await test_app.some_time()
-    assert app.link.followed == set() and not [entry for entry in app.link.sent if "ha/" in entry[0]]
+    assert app.link.followed == {test_app.JOURNAL} and not [entry for entry in app.link.sent if "ha/" in entry[0]]
     assert not sent(app, CONFIG) and "homeassistant" not in sys.modules
     end(tasks)
 
@@ -282,7 +282,7 @@ async def test_a_door_that_closes_follows_nothing_more():
     tasks = await opened(app)
     tasks[1].cancel()
     await test_app.until(lambda: app.access.home is None, "end")
-    assert app.link.followed == set()
+    assert app.link.followed == {test_app.JOURNAL}
     app.link.on_message(INSTALL, b"install")
     before = len(sent(app, STATE))
     app.changed.set()

@@ -97,7 +97,8 @@ class Server:
         """An update has the memory first: strangers go when it begins, and stay out when it found too little."""
         installer = self.application.installer
         state = installer.state
-        updating = installer.busy or (state["state"] == "failed" and state["reason"] == "memory")
+        busy = installer.busy or self.application.offers.busy()
+        updating = busy or (state["state"] == "failed" and state["reason"] == "memory")
         if updating and not self.updating:
             for task in self.tasks:
                 if task not in self.known:

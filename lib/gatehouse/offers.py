@@ -53,6 +53,7 @@ class Offers:
 
     LOOK_MS = 30000  # between looks whether something is due or the policy lets it go
     GATHER_MS = 300  # the offers to the device and to its groups come in one burst at connect: the highest first
+    WAY_MS = 150  # before each, so that who holds memory for less can see busy() and let go of it
     PAUSE_MS = 500  # between offers, so that a flood of them does not stop the sensor
     FIRST_RETRY_MS = 15000  # of an offer that may do later: network, space or time were missing
     LAST_RETRY_MS = 3600000
@@ -68,6 +69,10 @@ class Offers:
 
     def __len__(self):
         return len(self._waiting)
+
+    def busy(self):
+        """Whether an offer is at the installer, or is about to be."""
+        return self._taken is not None
 
     def envelopes(self):
         """The bytes of each offer that is here: the one at the installer first, then what waits."""
@@ -148,6 +153,7 @@ class Offers:
                 if not item:
                     break
                 self._taken = item
+                await asyncio.sleep_ms(self.WAY_MS)
                 if await self._installer.offer(item.data):
                     return
                 self._taken = None

@@ -12,7 +12,7 @@ def waiting(**times):
 
     class Quick(offers.Offers):
         LOOK_MS = GATHER_MS = FIRST_RETRY_MS = 1
-        PAUSE_MS = 0
+        WAY_MS = PAUSE_MS = 0
 
     for name, value in times.items():
         setattr(Quick, name, value)
@@ -185,6 +185,21 @@ def test_failing_one_is_tried_at_once_when_what_was_missing_is_there():
     assert made.take() is None
     made.soon()
     assert data(made.take()) == envelope(9)
+
+
+def test_who_holds_memory_for_less_sees_an_offer_before_it_takes_memory():
+    async def run():
+        made = waiting(WAY_MS=20)
+        assert not made.busy()
+        made.put(envelope(1))
+        task = served(made)
+        await until(made.busy, "sight")
+        assert not made.installer.offered
+        await until(lambda: made.installer.offered, "offer")
+        await until(lambda: not made.busy(), "end")
+        task.cancel()
+
+    asyncio.run(run())
 
 
 def test_nothing_is_given_while_it_may_not_be():

@@ -128,6 +128,11 @@ class Application:
 
     class offers:
         taken = []  # noqa: RUF012 of the one object
+        coming = False
+
+        @staticmethod
+        def busy():
+            return Application.offers.coming
 
         @staticmethod
         def put(data):
@@ -182,7 +187,7 @@ async def obey(name, *arguments):
     elif name == "state":
         Application.installer.state["state"] = arguments[0]
     elif name == "installer":
-        Application.installer.busy = arguments[0]
+        Application.installer.busy, Application.offers.coming = arguments[0] == "busy", arguments[0] == "coming"
         Application.installer.state["state"], Application.installer.state["reason"] = arguments[1:]
         await asyncio.sleep_ms(150)  # the listener looks
         tell(name, arguments[0])

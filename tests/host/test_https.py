@@ -564,7 +564,9 @@ def test_body_of_a_stranger_has_a_time_too(pki, tmp_path):
         assert door.login()[0] == 200
 
 
-@pytest.mark.parametrize("state", [(True, "downloading", None), (True, "idle", None), (False, "failed", "memory")])
+@pytest.mark.parametrize("state",
+    [("busy", "downloading", None), ("busy", "idle", None), ("coming", "idle", None), ("", "failed", "memory")],
+)
 def test_strangers_make_way_for_an_update(door, state):
     with door.secure() as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\n")
@@ -578,7 +580,7 @@ def test_strangers_make_way_for_an_update(door, state):
         with pytest.raises(TimeoutError):
             stranger.recv(1)
         assert door.seen()["open"] == 0, "it waits outside"
-    door.script.ask("installer", False, "failed", "network")
+    door.script.ask("installer", "", "failed", "network")
     assert door.login()[0] == 200
     door.settled()
     door.script.ask("installer", *state)

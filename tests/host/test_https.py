@@ -564,7 +564,8 @@ def test_body_of_a_stranger_has_a_time_too(pki, tmp_path):
         assert door.login()[0] == 200
 
 
-@pytest.mark.parametrize("state",
+@pytest.mark.parametrize(
+    "state",
     [("busy", "downloading", None), ("busy", "idle", None), ("coming", "idle", None), ("", "failed", "memory")],
 )
 def test_strangers_make_way_for_an_update(door, state):

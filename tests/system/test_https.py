@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -15,7 +16,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gatehouse_tools.demo.stage import Stage
 from servers import browser
 
 from .conftest import ROOT, Device
+from .test_remote import send
 from .test_update import release
 
 HEAP = "128wK"  # docs/http.md
@@ -178,8 +180,8 @@ class Client:
                 self.headers["X-CSRF-Token"] = found["csrf"]
             return dict(found)
 
-    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        return self.ask("POST", "/api/call", json.dumps({"name": name, "arguments": arguments}).encode())
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        return self.ask("POST", "/api/call", json.dumps({"name": operation, "arguments": arguments}).encode())
 
 
 def test_update_is_uploaded_by_a_program(shop: Stage, tmp_path: Path, seed: int) -> None:
@@ -291,6 +293,95 @@ def test_heap_that_has_no_room_for_the_door_is_no_reason_to_restart(
         assert device.board.pid and not listening(device.board.pid)
         assert device.witness.wait(0, lambda claims: claims["uptime"] > 15, 40)
         assert device.board.boots == 1 and "MemoryError" not in device.log.read_text()
+    finally:
+        device.close()
+
+
+def test_owner_closes_and_opens_the_door_of_a_running_device(shop: Stage, tmp_path: Path, seed: int) -> None:
+    device = Device(shop, tmp_path, seed, HEAP, "--set", OPEN)
+    try:
+        device.board.power_on()
+        device.runs("1.0.0")
+        wait_for_socket(device)
+        client = Client(device)
+        label = password(device)
+        client.ask("POST", "/api/login", json.dumps({"user": "owner", "password": label}).encode())
+        client.call("password.change", old=label, new=NEW)
+        since = device.witness.mark()
+        client.call("interface.set", name="https", wanted=False)
+
+        def is_open(wanted: bool) -> Callable[[dict], bool]:
+            def look(claims: dict) -> bool:
+                return claims["interfaces"]["https"] == {"wanted": wanted, "active": wanted}
+
+            return look
+
+        closed = device.witness.wait(since, is_open(False), 20)
+        assert closed and closed.claims["access"]["sessions"] == 0 and not listening(device.board.pid)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", device.board.https_port), 5)
+        since = device.witness.mark()
+        code, told = send(shop, device, "interface.set", "name=https", "wanted=true", "--role", "owner")
+        assert code == 0, told
+        assert device.witness.wait(since, is_open(True), 30), device.witness.history[-1].claims
+        assert listening(device.board.pid) == {(LOOPBACK, device.board.https_port)} and device.board.boots == 1
+        with pytest.raises(AssertionError, match="401"):
+            client.call("state")
+        client.ask("POST", "/api/login", json.dumps({"user": "owner", "password": NEW}).encode())
+        assert client.call("state")["id"] == device.id
+    finally:
+        device.close()
+
+
+def asked_again(client: Client, login: bytes) -> dict[str, Any]:
+    """The answer to a login, of the first try that finds room: the request before may still be served."""
+    for left in range(10, -1, -1):
+        try:
+            return client.ask("POST", "/api/login", login)
+        except OSError:
+            assert left, "nobody is served any more"
+            time.sleep(0.5)
+    raise AssertionError
+
+
+def test_fuzzed_requests_leave_a_device_that_reports_with_its_heap_level(
+    shop: Stage, tmp_path: Path, seed: int
+) -> None:
+    device = Device(shop, tmp_path, seed, HEAP, "--set", OPEN)
+    chance = random.Random(seed)
+    try:
+        device.board.power_on()
+        first = device.runs("1.0.0")
+        wait_for_socket(device)
+        client = Client(device)
+        login = json.dumps({"user": "owner", "password": password(device)}).encode()
+        head = f"POST /api/login HTTP/1.1\r\nHost: x\r\nOrigin: https://x\r\nContent-Length: {len(login)}\r\n\r\n"
+        good = head.encode() + login.replace(password(device).encode(), b"none of them all")
+        assert client.ask("POST", "/api/login", login)["fresh"]
+        before = device.witness.wait(device.witness.mark(), lambda claims: claims["uptime"] > 8, 30)
+        for _ in range(60):
+            bent = bytearray(good)
+            for _ in range(chance.randrange(1, 12)):
+                bent[chance.randrange(len(bent))] = chance.randrange(256)
+            address = ("127.0.0.1", device.board.https_port)
+            with contextlib.suppress(OSError), socket.create_connection(address, 5) as raw:
+                if not chance.randrange(8):
+                    raw.sendall(bent)  # no TLS at all
+                    continue
+                with client.context.wrap_socket(raw, server_hostname=device.id) as secure:
+                    secure.sendall(bent[: chance.randrange(len(bent)) if not chance.randrange(3) else None])
+                    secure.shutdown(socket.SHUT_WR)
+                    while secure.recv(4096):
+                        pass
+        assert asked_again(client, login)["fresh"], "and the owner is served"
+        settled = time.monotonic() + 5
+        device.witness.wait(device.witness.mark(), lambda claims: time.monotonic() > settled, 30)
+        after = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+        assert before and after and after.counter[0] == first.counter[0], "the device restarted"
+        free = [report.claims["heap_free"] for report in (before, after)]
+        assert free[0] - free[1] < 4096, free
+        told = device.log.read_text()
+        assert "MemoryError" not in told and "Traceback" not in told, told[-3000:]
     finally:
         device.close()
 

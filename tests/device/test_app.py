@@ -169,7 +169,7 @@ def application(boot):
     from gatehouse import offers
 
     waits = offers.Offers
-    waits.GATHER_MS, waits.PAUSE_MS, waits.FIRST_RETRY_MS, waits.LOOK_MS = 1, 0, 1, 30000
+    waits.GATHER_MS, waits.WAY_MS, waits.PAUSE_MS, waits.FIRST_RETRY_MS, waits.LOOK_MS = 1, 0, 0, 1, 30000
     sys.modules.pop("app", None)
     import app
 

@@ -358,6 +358,27 @@ async def test_what_is_under_way_when_an_ownership_ends_leaves_nothing_in_the_ne
         await work(name, auth, session)
 
 
+async def test_after_the_end_of_an_ownership_no_password_is_evaluated():
+    from gatehouse import Refused
+
+    evaluated = []
+    passwords = staying()
+    real = passwords.evaluate
+
+    async def counted(*arguments):
+        evaluated.append(arguments)
+        return await real(*arguments)
+
+    passwords.evaluate = counted
+    _clock, auth = device()
+    await auth.login("console", "owner", CHOSEN)
+    assert len(evaluated) == 1
+    auth.reset()
+    with raises(Refused, "session"):
+        await auth.login("console", "owner", CHOSEN)
+    assert len(evaluated) == 1
+
+
 async def test_logout_and_sessions_that_nobody_made():
     from access.auth import Session
 

@@ -5,6 +5,7 @@ import sys
 
 import fake_chip as chip
 import fake_device as device
+import fake_ota
 from harness import cases
 
 HEAP = "8M"  # the flash is in RAM here
@@ -294,6 +295,8 @@ def test_two_power_cuts_right_after_a_confirmation_do_not_lead_to_recovery():
             boot = booted(chip.PWRON)
             assert boot.mode != "recovery", (first, second, boot.failure)
             assert version(case, boot) == "new"
+            otadata = chip.ota.entry(chip.ota.active())[1]
+            assert boot.mode == "trial" or otadata == fake_ota.VALID, "or the bootloader would go back at every reset"
     assert first > 5
 
 

@@ -130,6 +130,10 @@ def test_same_release_again_changes_nothing():
     installer, pack = device.offer(boot, case["releases"]["1.0.0"])
     assert not installer.due and installer.refused is None and installer.state["state"] == "idle"
     assert chip.power.count == before and not pack.ranges
+    checked = []
+    installer._admit = checked.append
+    device.offer(boot, case["releases"]["1.0.0"], found=installer)
+    assert not checked, "it comes at every connect, and a signature check takes a quarter of a second"
 
 
 def test_second_offer_while_one_waits_is_busy():

@@ -195,6 +195,19 @@ def sweep(case, name, check):
         assert len(boot.store.required("root")) == 32
 
 
+def test_new_root_stands_alone_after_the_boot_that_follows_a_cut():
+    case, boot = start()
+    values = chip.NVS("gatehouse").values
+    old = values["root"]
+    rotated(case, boot, "trust: new root")
+    new = values["root"]
+    assert len(new) == 32 and new != old
+    values["root"] = old + new  # the power went once the new store was on the flash
+    boot = device.boot()
+    assert (boot.mode, boot.trust.version) == ("active", 2)
+    assert chip.NVS("gatehouse").values["root"] == new, "or who has the old root could put the old store back"
+
+
 def test_cut_during_a_rotation_leaves_the_old_or_the_new_store():
     def check(boot, first, second):
         assert boot.mode == "active" and boot.trust.version in (1, 2), (first, second, boot.failure)

@@ -126,13 +126,15 @@ def test_refusals_that_are_remembered_are_bounded():
 
 def test_same_release_again_changes_nothing():
     case, boot = start()
+    from gatehouse import installer as module
+
     before = chip.power.count
     installer, pack = device.offer(boot, case["releases"]["1.0.0"])
     assert not installer.due and installer.refused is None and installer.state["state"] == "idle"
     assert chip.power.count == before and not pack.ranges
-    checked = []
-    installer._admit = checked.append
-    device.offer(boot, case["releases"]["1.0.0"], found=installer)
+    found, checked = module.Installer(boot), []
+    found._admit = checked.append
+    device.offer(boot, case["releases"]["1.0.0"], found=found)
     assert not checked, "it comes at every connect, and a signature check takes a quarter of a second"
 
 

@@ -48,6 +48,7 @@ def test_root_revokes_without_a_clock():
     device.clock(None)
     assert offer(case, boot, "app").refused["reason"] == "clock"
     assert offer(case, boot, "trust: new release key").due
+    assert boot.record.floors[1]["trust"][0] == 2, "with the same write that tells of it"
 
 
 def test_date_of_what_is_here_already_is_not_asked_again():

@@ -229,8 +229,8 @@ def _identity(
     if board.data.get("install_alone"):
         told[8] = True
     for key, setting in ((9, "button"), (10, "led")):
-        if setting in board.data:
-            told[key] = board.data[setting]
+        if (pin := board.pin(setting)) is not None:
+            told[key] = pin
     fuses = _fuses(board)
     if fuses:
         told[11] = fuses

@@ -5,9 +5,9 @@ import shutil
 import pytest
 import shop
 
-from gatehouse_tools import boards, build, core, product
+from gatehouse_tools import boards, build, cbor, core, identity, product, releases
 from gatehouse_tools.errors import GatehouseError, UsageError
-from gatehouse_tools.image import littlefs, partitions
+from gatehouse_tools.image import flash, littlefs, nvs, partitions
 
 REAL = ("ESP32_GENERIC", "ESP32_GENERIC_S3", "ESP32_GENERIC_C3", "ESP32_GENERIC_C6")
 
@@ -120,6 +120,37 @@ def test_a_wired_sensor_needs_a_pin(folder):
     path.write_text(path.read_text().replace('sensor = "chip"', 'sensor = "ds18b20"'))
     assert boards.load("mine", folder.parents[1]).sensor == "ds18b20"
     assert "sensor_pin is missing: the pin of the ds18b20's data line" in change(folder, "sensor_pin = 4", "")
+
+
+def test_the_sensor_of_a_product(folder):
+    board = boards.load("mine", folder.parents[1])
+    assert boards.wired(board, {"broker": "localhost"}) is None
+    assert boards.wired(board, {"sensor": "ds18b20"}) == ("ds18b20", 4)
+    assert boards.wired(board, {"sensor": "dht22", "sensor_pin": 5}) == ("dht22", 5)
+    for wrong, told in (
+        ({"sensor": "bme280"}, "sensor 'bme280'"),
+        ({"sensor": "dht22", "sensor_pin": 6}, "sensor_pin: pin 6"),
+    ):
+        with pytest.raises(GatehouseError, match=rf"product.toml, \[device\]: {told}"):
+            boards.wired(board, wrong)
+    path = folder / "board.toml"
+    path.write_text(path.read_text().replace('sensor = "chip"', 'sensor = "dht22"'))
+    board = boards.load("mine", folder.parents[1])
+    assert boards.wired(board, {}) == ("dht22", 4)
+    assert boards.wired(board, {"sensor": "chip"}) is None
+
+
+def test_a_device_is_told_its_sensor(tmp_path):
+    item = shop.make(tmp_path / "shop")
+    path = item.root / "product.toml"
+    path.write_text(path.read_text().replace('# sensor = "ds18b20"', 'sensor = "ds18b20"\nsensor_pin = 25 #'))
+    shop.release(item, "1.0.0")
+    wifi = identity.Credentials("home", "very secret word")
+    for changed, told in ((item, None), (product.Product(item.root), ["ds18b20", 25])):
+        board = changed.board()
+        device = identity.provision(changed, board, releases.load(changed, board), identity.Config(), wifi)
+        parts = flash.take_apart((device.folder / "flash.bin").read_bytes())
+        assert cbor.loads(nvs.read_nvs(parts["nvs"][1])["gatehouse"]["identity"]).get(12) == told
 
 
 ROWS = [

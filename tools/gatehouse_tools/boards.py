@@ -111,6 +111,22 @@ def load(name: str, root: Path | None = None) -> Board:
     raise UsageError(f"there is no board {name!r}; boards: {', '.join(known) or 'none'}")
 
 
+def wired(board: Board, settings: dict[str, Any]) -> tuple[str, int] | None:
+    """The sensor on a wire that a device has: (kind, pin), or None for the chip's own.
+
+    `settings`: sensor and sensor_pin of [device] in product.toml, which come before the board's.
+    """
+    given = {name: settings[name] for name in ("sensor", "sensor_pin") if name in settings}
+    if given:
+        try:
+            _check(board.data | given)
+        except GatehouseError as error:
+            raise GatehouseError(f"product.toml, [device]: {error}") from None
+    chosen = Board(board.name, board.folder, board.model, board.flash_size, board.data | given)
+    pin = chosen.pin("sensor_pin")
+    return (chosen.sensor, pin) if chosen.sensor in _WIRED and pin is not None else None
+
+
 def check(board: Board) -> None:
     """GatehouseError for the first thing that keeps devices from being made for `board`: its partition table too."""
     path = board.folder / board.data.get("partitions", "partitions.csv")

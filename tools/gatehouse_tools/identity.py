@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import bootrecord, ca, cbor, core, cose, keys, label, product, releases, suit, topics, trust_store
+from . import boards, bootrecord, ca, cbor, core, cose, keys, label, product, releases, suit, topics, trust_store
 from . import build as builds
 from .errors import GatehouseError, UsageError
 from .image import flash, littlefs, partitions
@@ -231,6 +231,9 @@ def _identity(
     for key, setting in ((9, "button"), (10, "led")):
         if (pin := board.pin(setting)) is not None:
             told[key] = pin
+    wired = boards.wired(board, item.device)
+    if wired:
+        told[12] = list(wired)
     fuses = _fuses(board)
     if fuses:
         told[11] = fuses

@@ -53,6 +53,7 @@ port = {port}
 base_url = {base_url}  # where the packs of dist/ are served
 ntp = "pool.ntp.org"
 groups = ["all"]
+# sensor = "ds18b20"  # or "dht22": on a wire, in place of the board's own (docs/new-board.md)
 """
 
 _IGNORE = """\

@@ -37,8 +37,10 @@ class Sensor:
             return self._wired.read()
         if hasattr(esp32, "mcu_temperature"):  # all chips but the first
             value = esp32.mcu_temperature()
-        else:
+        elif hasattr(esp32, "raw_temperature"):
             value = (esp32.raw_temperature() - 32) / 1.8  # the first ESP32 measures in degrees Fahrenheit
+        else:
+            raise OSError(errno.ENODEV)
         if not _LOW <= value <= _HIGH:
             raise OSError(errno.EIO)
         return value

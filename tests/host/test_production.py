@@ -2,15 +2,19 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from gatehouse_tools import boards, core
 from gatehouse_tools.errors import GatehouseError
-from gatehouse_tools.image import partitions
+from gatehouse_tools.image import flash, partitions
 
 PRODUCTION = core.source("boards", "production")
+PAGE = core.source("docs", "production.md").read_text()
 KNOWN = tomllib.loads((PRODUCTION / "build-options.toml").read_text())
 NAMES = sorted(path.parent.name for path in core.source("boards").glob("*/micropython"))
 FILES = ("mpconfigboard.cmake", "mpconfigboard.h", "sdkconfig.board", "manifest.py", "partitions.csv")
@@ -173,6 +177,25 @@ def test_a_manifest_that_names_nothing_is_found(tmp_path):
         with pytest.raises(AssertionError):
             resolve(manifest, board_dir)
         manifest.write_text(text)
+
+
+def test_a_signed_application_is_one_that_can_be_released(tmp_path):
+    """The commands of docs/production.md, run."""
+    plain, key, signed = (tmp_path / name for name in ("micropython.bin", "secure-boot.pem", "micropython-signed.bin"))
+    plain.write_bytes(flash.stand_in_app("production"))
+    for line in re.findall(r"^espsecure .*micropython\.bin$|^espsecure generate.*$", PAGE, re.MULTILINE):
+        words = [word.replace("build/s3/", "") for word in line.split()[1:]]
+        program = Path(sys.executable).with_name("espsecure")
+        subprocess.run([program, *words], cwd=tmp_path, check=True, capture_output=True)
+    flash.check_app(signed.read_bytes(), "the signed one")
+    assert signed.read_bytes().startswith(plain.read_bytes()) and key.stat().st_size
+    assert signed.stat().st_size % 0x1000 == 0  # padded, and a sector of signatures
+
+
+def test_the_page_names_the_options():
+    for option in ("SECURE_DISABLE_ROM_DL_MODE", "ESP_CONSOLE_NONE", "BOOTLOADER_APP_ROLLBACK_ENABLE", *OFF):
+        assert option in PAGE or option == "MICROPY_PY_ESPNOW"
+    assert KNOWN["esp-idf"]["version"] in PAGE and KNOWN["micropython"]["version"] in PAGE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,7 @@
 """boards/: every board is good, a new one is a new folder, and each planted fault gets one clear line."""
 
+import ast
+import re
 import shutil
 
 import pytest
@@ -207,3 +209,47 @@ def test_a_board_without_a_second_slot_is_possible(folder):
 def test_a_board_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="there is no board 'mine'; boards: ESP32_GENERIC, "):
         boards.load("mine", tmp_path)
+
+
+# What the documents say.
+
+
+def test_every_setting_is_explained():
+    text = core.source("docs", "new-board.md").read_text()
+    table = text.split("## board.toml")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`\[?(\w+)\]?`", row)}
+    assert set(boards._SETTINGS) <= told
+    assert told - set(boards._SETTINGS) == {"version", "table_offset"}  # of the two tables
+    for kind in boards.SENSORS:
+        assert f"| `{kind}`" in text
+
+
+def test_the_example_of_a_sensor_is_one(tmp_path):
+    text = core.source("docs", "new-application.md").read_text()
+    path = tmp_path / "sensor.py"
+    path.write_text(text.split("```python\n")[1].split("```")[0])
+    assert build.compile_file(path, "sensor.py")
+    example, real = (
+        {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
+        for file in (path, core.source("firmware", "sensor.py"))
+    )
+    assert example == real
+
+
+def test_provisioning_checks_the_board(tmp_path):
+    item = shop.make(tmp_path / "shop")
+    shutil.copytree(
+        core.source("boards", "unix"), item.root / "boards" / "unix", ignore=shutil.ignore_patterns("*.py*")
+    )
+    shop.release(item, "1.0.0")
+    wifi = identity.Credentials("home", "very secret word")
+    table = item.root / "boards" / "unix" / "partitions.csv"
+    good = table.read_text()
+    table.write_text("\n".join(row for row in good.splitlines() if not row.startswith("otadata")))
+    arguments = (item, item.board(), releases.load(item, item.board()), identity.Config(), wifi, "gh-1")
+    with pytest.raises(GatehouseError, match="partition 'otadata' is missing"):
+        identity.provision(*arguments)
+    assert not (item.devices / "gh-1").exists()
+    table.write_text(good)
+    identity.provision(*arguments)

@@ -156,6 +156,7 @@ def provision(
 
     device: its id, by default a new random one. GatehouseError when it is taken.
     """
+    boards.check(board)
     name = new_id(item) if device is None else check_id(item, device)
     facts, values, private = _identity(item, board, release, name, credentials)
     anchors, factory = _trust(item, board), _config(item, board, config)

@@ -124,7 +124,7 @@ def test_floats_are_a_sensors_alone():
 
 
 def test_bytes_in_flash():
-    """What docs/benchmarks.md says, within 5 %."""
+    """What docs/hardware.md says, within 5 %."""
     text = core.source("docs", "hardware.md").read_text()
     files = build.core_files()
     application = build.build(core.source("firmware"), "gatehouse", "1.0.0")

@@ -52,7 +52,7 @@ lock: ## newest versions of all packages into tools/setup/lock (needs uv and the
 clean: ## remove what was built; keep what was downloaded
 	@rm -rf dist demo failed .pytest_cache .ruff_cache .mypy_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name umqtt ! -name microdot ! -name peer ! -name typings -exec rm -rf {} +
+	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name umqtt ! -name microdot ! -name peer ! -name 'typings*' -exec rm -rf {} +
 
 distclean: clean ## remove the environment and the downloads too
 	@rm -rf .venv build tools/*.egg-info

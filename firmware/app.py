@@ -45,7 +45,9 @@ class Application:
             if self.access.registry.wants(door):
                 for name in names:
                     self.link.follow(self._topic(name), True)  # now already, or the first session would end for it
-        self.reporter = report.Reporter(boot, self.installer, self.link, sensor.Sensor(), self.access)
+        self.reporter = report.Reporter(
+            boot, self.installer, self.link, sensor.Sensor(boot.identity.sensor), self.access
+        )
         self._opened = asyncio.Event()  # the REPL is to open
 
     def received(self, topic, payload):
@@ -89,6 +91,7 @@ class Application:
         """Read and publish the sensor."""
         topic = self._topic("sensor")
         while True:
+            await asyncio.sleep_ms(self.reporter.sensor.start())
             if self.reporter.read():
                 self.changed.set()
             self.link.publish(topic, self.reporter.reading())

@@ -26,6 +26,7 @@ class Identity:
         self.install_alone = fields.get(8, False)  # the board's heap does not hold the application and an update
         self.button = fields.get(9)  # pin of the board's button, low while it is held; None where there is none
         self.led = fields.get(10)  # pin of a light that people see
+        self.sensor = fields.get(12)  # [kind, pin] of one that is wired to it; None for the application's default
         self.fuses = fields.get(11)  # where the chip's eFuses are, as measure.fuses() takes it; None where unknown
 
 

@@ -30,7 +30,7 @@ class Identity:
     device_id = b"D" * 16
     model = "UNIX"
     hardware = "1.0"
-    button = led = fuses = None
+    button = led = fuses = sensor = None
 
 
 class Release:

@@ -18,6 +18,8 @@ APPLICATION = {
     "data/words.txt": "one two three\n" * 50,
 }
 
+BARE_BOARD = 'chip = "unix"\nled = false\nbutton = false\n'  # of a board.toml, to which model and flash_size belong
+
 
 def source(folder: pathlib.Path, files: dict[str, str] | None = None) -> pathlib.Path:
     """A small application's source."""

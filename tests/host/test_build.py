@@ -233,7 +233,7 @@ def test_expiry_is_in_the_manifest(item):
 def test_other_boards_get_a_name_of_their_own_and_share_the_pack(item):
     folder = item.root / "boards" / "valve"
     folder.mkdir(parents=True)
-    (folder / "board.toml").write_text('model = "VALVE"\nflash_size = 0x400000\n')
+    (folder / "board.toml").write_text(shop.BARE_BOARD + 'model = "VALVE"\nflash_size = 0x400000\n')
     text = (item.root / "product.toml").read_text().replace('boards = ["unix"]', 'boards = ["unix", "valve"]')
     (item.root / "product.toml").write_text(text)
     item = product.Product(item.root)

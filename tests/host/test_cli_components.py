@@ -157,7 +157,7 @@ def test_an_image_with_a_signature_behind_it(item, image):
 def test_a_board_without_a_second_partition_gets_no_firmware(item, image):
     folder = item.root / "boards" / "small"
     folder.mkdir(parents=True)
-    (folder / "board.toml").write_text('model = "SMALL"\nflash_size = 0x400000\n')
+    (folder / "board.toml").write_text(shop.BARE_BOARD + 'model = "SMALL"\nflash_size = 0x400000\n')
     rows = core.source("boards", "unix", "partitions.csv").read_text().splitlines()
     (folder / "partitions.csv").write_text("\n".join(row for row in rows if not row.startswith("ota_1")))
     path = item.root / "product.toml"

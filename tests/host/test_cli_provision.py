@@ -423,7 +423,10 @@ def test_a_real_board_asks_at_a_terminal_only(tmp_path, monkeypatch):
     item = shop.make(tmp_path / "shop")
     folder = item.root / "boards" / "unix"
     folder.mkdir(parents=True)
-    (folder / "board.toml").write_text('chip = "esp32"\nmodel = "UNIX_SIM"\nflash_size = 0x400000\n')
+    (folder / "board.toml").write_text(
+        shop.BARE_BOARD.replace("unix", "esp32") + 'model = "UNIX_SIM"\nflash_size = 0x400000\n'
+    )
+    (folder / "partitions.csv").write_bytes(core.source("boards", "unix", "partitions.csv").read_bytes())
     shop.release(item, "1.0.0")
     call(item, stdin="home\nsecret\n").refused(2, "--credentials FILE")
     credentials = tmp_path / "wifi.toml"

@@ -138,9 +138,9 @@ def test_boards(tmp_path, item):
             product.load_board(name)
     folder = tmp_path / "boards" / "unix"
     folder.mkdir(parents=True)
-    (folder / "board.toml").write_text('model = "OWN"\nflash_size = 0x200000\n')
+    (folder / "board.toml").write_text(shop.BARE_BOARD + 'model = "OWN"\nflash_size = 0x200000\n')
     assert product.load_board("unix", tmp_path).model == "OWN"  # the product's own comes first
-    (folder / "board.toml").write_text('model = "OWN"\nflash_size = "4MB"\n')
+    (folder / "board.toml").write_text(shop.BARE_BOARD + 'model = "OWN"\nflash_size = "4MB"\n')
     with pytest.raises(GatehouseError, match="flash_size"):
         product.load_board("unix", tmp_path)
 

@@ -293,7 +293,10 @@ def test_lock_files_pin_every_package_and_name_no_host():
 def test_lock_files_hold_what_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     asked = {"base": project["project"]["dependencies"] + project["dependency-groups"]["setup"]}
-    asked |= {name: project["dependency-groups"][name] for name in ("test", "lint", "typings")}
+    asked |= {
+        name: project["dependency-groups"][name]
+        for name in ("test", "lint", "typings", "typings-s3", "typings-c3", "typings-c6")
+    }
     for name, requirements in asked.items():
         text = (SETUP / "lock" / f"{name}.txt").read_text()
         locked = {

@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import bootrecord, ca, cbor, core, cose, keys, label, product, releases, suit, topics, trust_store
+from . import boards, bootrecord, ca, cbor, core, cose, keys, label, product, releases, suit, topics, trust_store
 from . import build as builds
 from .errors import GatehouseError, UsageError
 from .image import flash, littlefs, partitions
@@ -156,6 +156,7 @@ def provision(
 
     device: its id, by default a new random one. GatehouseError when it is taken.
     """
+    boards.check(board)
     name = new_id(item) if device is None else check_id(item, device)
     facts, values, private = _identity(item, board, release, name, credentials)
     anchors, factory = _trust(item, board), _config(item, board, config)
@@ -229,8 +230,11 @@ def _identity(
     if board.data.get("install_alone"):
         told[8] = True
     for key, setting in ((9, "button"), (10, "led")):
-        if setting in board.data:
-            told[key] = board.data[setting]
+        if (pin := board.pin(setting)) is not None:
+            told[key] = pin
+    wired = boards.wired(board, item.device)
+    if wired:
+        told[12] = list(wired)
     fuses = _fuses(board)
     if fuses:
         told[11] = fuses

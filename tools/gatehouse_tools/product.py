@@ -9,13 +9,13 @@ import re
 import tomllib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import core, keys, lms_keys, suit
+from .boards import Board
+from .boards import load as load_board
 from .errors import GatehouseError, UsageError
-from .image import partitions
 
 FILE = "product.toml"
 ENVIRONMENT = "GATEHOUSE_PRODUCT"
@@ -53,6 +53,7 @@ port = {port}
 base_url = {base_url}  # where the packs of dist/ are served
 ntp = "pool.ntp.org"
 groups = ["all"]
+# sensor = "ds18b20"  # or "dht22": on a wire, in place of the board's own (docs/new-board.md)
 """
 
 _IGNORE = """\
@@ -63,21 +64,6 @@ _IGNORE = """\
 /devices/*/secrets.json
 /dist/
 """
-
-
-@dataclass(frozen=True)
-class Board:
-    """One folder of boards/: what a device of this kind is. `data` is the whole board.toml."""
-
-    name: str
-    folder: Path
-    model: str
-    flash_size: int
-    data: dict[str, Any] = field(repr=False)
-
-    def partitions(self) -> list[partitions.Partition]:
-        """Its partition table, checked."""
-        return partitions.load(self.folder / self.data.get("partitions", "partitions.csv"), self.flash_size)
 
 
 class Product:
@@ -197,22 +183,6 @@ def find(option: str | Path | None = None, file: Path | None = None) -> Product:
         if (root / FILE).is_file():
             return Product(root)
     raise UsageError(f"no {FILE} here or above {here}: give --product DIR, or make a product: gatehouse init DIR")
-
-
-def load_board(name: str, root: Path | None = None) -> Board:
-    """A board of the product folder `root`, else of the checkout. UsageError says which boards there are."""
-    places = [root / "boards"] if root else []
-    places.append(core.source("boards"))
-    for place in places:
-        path = place / name / "board.toml"
-        if re.fullmatch(r"[\w-]+", name) and path.is_file():
-            data = _toml(path)
-            size = data.get("flash_size")
-            if not isinstance(size, int) or size <= 0 or size % 4096:
-                raise GatehouseError(f"{path}: flash_size must be the bytes of flash, a multiple of 4096")
-            return Board(name, path.parent, _text(data, "model", path), size, data)
-    known = sorted({path.parent.name for place in places for path in place.glob("*/board.toml")})
-    raise UsageError(f"there is no board {name!r}; boards: {', '.join(known) or 'none'}")
 
 
 def create(

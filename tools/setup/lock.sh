@@ -12,4 +12,6 @@ compile --group setup pyproject.toml --output-file $lock/base.txt
 for group in test lint; do # they share an environment with base, so they keep to its versions
     compile --constraints $lock/base.txt --group $group --output-file $lock/$group.txt
 done
-compile --group typings --output-file $lock/typings.txt
+for group in typings typings-s3 typings-c3 typings-c6; do # a folder each: all bring the same file names
+    compile --group $group --output-file $lock/$group.txt
+done

@@ -107,14 +107,16 @@ def fetch_peer() -> None:
 
 
 def install_typings() -> None:
-    """The ESP32 stubs into build/typings: in the environment their `requests` would hide the real one."""
-    shutil.rmtree(BUILD / "typings", ignore_errors=True)
-    lock = str(HERE / "lock" / "typings.txt")
-    pip("install", "--require-hashes", "--no-deps", "--target", str(BUILD / "typings"), "-r", lock)
-    try:
-        stubs.patch(BUILD / "typings")
-    except stubs.PatchError as error:
-        raise SetupError(str(error)) from error
+    """The stubs of each chip into build/NAME: in the environment their `requests` would hide the real one."""
+    for name in stubs.FOLDERS:
+        folder = BUILD / name
+        shutil.rmtree(folder, ignore_errors=True)
+        lock = str(HERE / "lock" / f"{name}.txt")
+        pip("install", "--require-hashes", "--no-deps", "--target", str(folder), "-r", lock)
+        try:
+            stubs.patch(folder)
+        except stubs.PatchError as error:
+            raise SetupError(str(error)) from error
 
 
 def locked(name: str, talk: str, program: str) -> Step:
@@ -156,8 +158,8 @@ STEPS = {
         Step(
             "typings",
             "installing the ESP32 stubs",
-            (HERE / "lock" / "typings.txt", HERE / "stubs.py"),
-            (BUILD / "typings" / "machine.pyi").exists,
+            (*(HERE / "lock" / f"{name}.txt" for name in stubs.FOLDERS), HERE / "stubs.py"),
+            lambda: all((BUILD / name / "machine.pyi").exists() for name in stubs.FOLDERS),
             install_typings,
         ),
     ),

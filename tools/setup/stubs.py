@@ -6,6 +6,9 @@ A text that is not found means that the stubs have changed: then look again, do 
 from pathlib import Path
 from typing import NamedTuple
 
+# One set for each chip of boards/: the ESP32's, the S3's, the C3's and the C6's. Names of lock files and of folders.
+FOLDERS = ("typings", "typings-s3", "typings-c3", "typings-c6")
+
 
 class PatchError(Exception):
     """The stubs are not those that the patches were written for."""

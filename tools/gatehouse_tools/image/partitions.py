@@ -1,9 +1,13 @@
-"""The partition table of ESP-IDF: from CSV to the binary form in flash at 0x8000 and back, with its rules checked."""
+"""The partition table of ESP-IDF: from CSV to the binary form in flash at 0x8000 and back, with its rules checked.
+
+The rules are those of ESP-IDF v5.5.1, components/partition_table/gen_esp32part.py.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +19,8 @@ TABLE_SIZE = 0x1000  # one flash sector
 _MAX_LENGTH = 0xC00  # bytes of the table itself, its MD5 included
 _SECTOR = 0x1000
 _APP_ALIGN = 0x10000  # the chip maps code in pages of 64 KiB
+_OTADATA_SIZE = 0x2000  # two sectors, one for each of its entries
+_LEAST_NVS = 0x3000  # what NVS needs to be written: two pages of values, one to move them to
 _ENTRY = struct.Struct("<2sBBII16sI")
 _MAGIC = b"\xaa\x50"
 _MD5 = b"\xeb\xeb" + b"\xff" * 14
@@ -53,22 +59,24 @@ class Partition:
         return f"{kind}, {names.get(self.subtype, f'0x{self.subtype:02x}')}"
 
 
-def load(path: Path, flash_size: int) -> list[Partition]:
-    """The partitions of a CSV file, checked. GatehouseError names file and line."""
+def load(path: Path, flash_size: int, table_offset: int = TABLE_OFFSET) -> list[Partition]:
+    """The partitions of a CSV file, checked. GatehouseError names file and line. `table_offset`: the table's own."""
     try:
         text = path.read_text()
     except OSError as error:
         raise GatehouseError(f"{path}: {error.strerror}; a board needs its partition table") from None
-    return parse_csv(text, flash_size, str(path))
+    return parse_csv(text, flash_size, str(path), table_offset)
 
 
-def parse_csv(text: str, flash_size: int, what: str = "partition table") -> list[Partition]:
+def parse_csv(
+    text: str, flash_size: int, what: str = "partition table", table_offset: int = TABLE_OFFSET
+) -> list[Partition]:
     """The partitions of ESP-IDF's CSV (Name, Type, SubType, Offset, Size, Flags), checked against `flash_size` bytes.
 
     An empty offset means: after the one before, aligned.
     """
     found: list[Partition] = []
-    end = TABLE_OFFSET + TABLE_SIZE
+    end = table_offset + TABLE_SIZE
     for number, row in enumerate(csv.reader(text.splitlines()), 1):
         cells = [cell.strip() for cell in row]
         if not cells or not cells[0] or cells[0].startswith("#"):
@@ -85,18 +93,25 @@ def parse_csv(text: str, flash_size: int, what: str = "partition table") -> list
             flags |= _number(word.strip(), _FLAGS, f"{where}: flag")
         found.append(Partition(cells[0], kind, subtype, offset, _size(cells[4], f"{where}: size"), flags))
         end = found[-1].end
-    check(found, flash_size, what)
+    check(found, flash_size, what, table_offset)
+    for one, following in itertools.pairwise(found):
+        if following.offset < one.offset:
+            told = f"{what}: partition {following.name!r} lies before {one.name!r}: rows go by their offset"
+            raise GatehouseError(told, "format")
     return found
 
 
-def check(partitions: list[Partition], flash_size: int, what: str = "partition table") -> None:
+def check(
+    partitions: list[Partition], flash_size: int, what: str = "partition table", table_offset: int = TABLE_OFFSET
+) -> None:
     """GatehouseError("format") unless ESP-IDF's rules hold: alignment, no overlap, names, and all within the flash."""
     if not partitions:
         raise GatehouseError(f"{what} has no partition", "format")
-    if len(partitions) * _ENTRY.size + 32 > _MAX_LENGTH:
+    if len(partitions) * _ENTRY.size + 32 >= _MAX_LENGTH:
         raise GatehouseError(f"{what} has more partitions than the table can hold", "format")
-    names = set()
-    last_name, last_end = "the partition table", TABLE_OFFSET + TABLE_SIZE
+    names: set[str] = set()
+    kinds: set[tuple[int, int]] = set()
+    last_name, last_end = "the partition table", table_offset + TABLE_SIZE
     for item in sorted(partitions, key=lambda one: one.offset):
         align = _APP_ALIGN if item.type == APP else _SECTOR
         problem = ""
@@ -112,10 +127,28 @@ def check(partitions: list[Partition], flash_size: int, what: str = "partition t
             problem = f"starts at 0x{item.offset:x}, inside {last_name}, which ends at 0x{last_end:x}"
         elif item.end > flash_size:
             problem = f"ends at 0x{item.end:x}, beyond the flash of 0x{flash_size:x} bytes"
+        elif item.type == DATA:
+            problem = _check_data(item, kinds)
         if problem:
             raise GatehouseError(f"{what}: partition {item.name!r}: {problem}", "format")
         names.add(item.name)
+        kinds.add((item.type, item.subtype))
         last_name, last_end = item.name, item.end
+
+
+def _check_data(item: Partition, before: set[tuple[int, int]]) -> str:
+    """What is wrong with a data partition; "" for nothing. `before`: types and subtypes of those before it."""
+    readonly = item.flags & _FLAGS["readonly"]
+    if item.subtype == _DATA_SUBTYPES["nvs"] and item.size < _LEAST_NVS and not readonly:
+        return f"size 0x{item.size:x} is under 0x{_LEAST_NVS:x}, the least that NVS can be written in"
+    if item.subtype == _DATA_SUBTYPES["ota"]:
+        if (item.type, item.subtype) in before:
+            return "there is another of type data, ota: one is the choice of all OTA partitions"
+        if item.size != _OTADATA_SIZE:
+            return f"size 0x{item.size:x} is not 0x{_OTADATA_SIZE:x}, as ESP-IDF has it"
+    if item.subtype in (_DATA_SUBTYPES["ota"], _DATA_SUBTYPES["coredump"]) and readonly:
+        return "is always written to, and cannot be read-only"
+    return ""
 
 
 def to_binary(partitions: list[Partition]) -> bytes:

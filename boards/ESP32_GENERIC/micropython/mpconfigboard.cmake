@@ -1,0 +1,14 @@
+# MicroPython v1.28.0: make BOARD_DIR=.../boards/ESP32_GENERIC/micropython (docs/production.md). Not built here.
+set(IDF_TARGET esp32)
+set(MICROPY_FROZEN_MANIFEST ${MICROPY_BOARD_DIR}/manifest.py)
+
+# ESP-IDF looks for the partition table from MicroPython's folder: it is told where this one is.
+file(WRITE ${CMAKE_BINARY_DIR}/sdkconfig.place
+    "CONFIG_PARTITION_TABLE_CUSTOM_FILENAME=\"${MICROPY_BOARD_DIR}/partitions.csv\"\n")
+
+set(SDKCONFIG_DEFAULTS
+    boards/sdkconfig.base
+    ${MICROPY_BOARD_DIR}/../../production/sdkconfig.production
+    ${MICROPY_BOARD_DIR}/sdkconfig.board
+    ${CMAKE_BINARY_DIR}/sdkconfig.place
+)

@@ -109,7 +109,7 @@ function drawJournal(id) {
   const chain = parts.get("chain:" + id);
   if (!chain) say(found.chain, "journal: nothing yet", "quiet");
   else if (chain.faults.length) say(found.chain, "journal: " + chain.faults.join("; "), "bad");
-  else say(found.chain, `✓ journal: ${chain.entries} entries, the chain holds`, "good");
+  else say(found.chain, `✓ journal: ${chain.entries} ${chain.entries === 1 ? "entry" : "entries"}, the chain holds`, "good");
   const entries = numbered("journal:" + id).slice(-ENTRIES).reverse();
   const texts = entries.map(([number, entry]) => `${number}  ${entry.event} ${entry.words.join(" ")}`);
   while (found.journal.children.length > texts.length) found.journal.lastChild.remove();
@@ -194,7 +194,7 @@ function drawRun(number) {
   if (!found) {
     found = { run: make("details"), steps: make("ol", "steps"), verdict: make("div", "verdict"), shown: 0 };
     found.run.dataset.run = number;
-    found.run.append(make("summary", "", `${run.title} → ${run.device}`), make("p", "quiet", run.title === run.text ? "" : run.text), found.steps, found.verdict);
+    found.run.append(make("summary", "", `${run.title} → ${run.device}`), make("p", "quiet", run.title === run.text ? "" : run.text), found.verdict, found.steps);
     found.verdict.setAttribute("role", "status");
     for (const other of runs.values()) other.run.open = false;
     found.run.open = true;

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from gatehouse_tools import fleet
 from gatehouse_tools.commands import demo
-from gatehouse_tools.demo import buttons, feed, live, screen
+from gatehouse_tools.demo import buttons, live, screen
 from gatehouse_tools.errors import GatehouseError
 
 
@@ -121,13 +120,6 @@ def test_recording_that_comes_with_gatehouse_is_whole_and_small() -> None:
     runs = [value for name, value in last.items() if name.startswith("run:")]
     assert {run["button"] for run in runs} >= {one.name for one in buttons.BUTTONS}
     assert all(run["verdict"] and run["verdict"]["good"] and run["verdict"]["counter"] for run in runs)
-
-
-def test_card_of_a_device_that_is_not_verified_has_no_state() -> None:
-    entry = fleet.Entry("gh-1", link="online", refusal=("signature", "the MAC is not by this key"))
-    told = feed.card(entry)
-    assert set(told) == {"id", "verified", "fresh", "proof", "refusal", "link", "seen"}
-    assert told["verified"] is False and told["refusal"] == ["signature", "the MAC is not by this key"]
 
 
 class Silent:

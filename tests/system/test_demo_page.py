@@ -168,7 +168,7 @@ def test_every_button_against_live_devices(tmp_path: Path) -> None:
                 assert told["steps"] > 0 and (told["bytes"] > 0 or name == "power"), name
                 agree(told, witness, name)
                 is_ready(page)
-                if name == "tampered":
+                if name == "forge":
                     look(page, "live")
         # Each card shows a report that was verified, and the journal's chain; the other device was left alone.
         cards = page.js("[...document.querySelectorAll('.card')].map((one) => one.innerText)")

@@ -10,6 +10,7 @@ import contextlib
 import math
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -34,58 +35,35 @@ class _Log:
         self.heads: collections.deque[journal.Known] = collections.deque(maxlen=_HEADS)
 
 
-class Feed:
-    """Use it in a with block, on a stage whose devices have no power yet: retained reports of others do not count."""
+class Cards:
+    """Turns the messages of the broker into the parts of the page. `keys`: the journal keys of each device."""
 
-    def __init__(self, stage: Stage, screen: Screen) -> None:
-        self._stage, self._screen = stage, screen
-        devices = reports.known_devices(stage.product.devices)
-        self._fleet = fleet.Fleet(reports.Verifier(devices, time.time), known=devices)
-        self._logs = {device.id: _Log(journal.keys_of(stage.product, device.id)) for device in stage.devices}
+    def __init__(
+        self,
+        devices: Mapping[str, reports.Device | bytes],
+        keys: Mapping[str, dict[int, bytes]],
+        screen: Screen,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._screen, self._clock = screen, clock
+        self._fleet = fleet.Fleet(reports.Verifier(devices, clock), known=keys, clock=clock)
+        self._logs = {device: _Log(dict(held)) for device, held in keys.items()}
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-        ca, cert, key = stage.credentials
-        self._client.tls_set(str(ca), str(cert), str(key))
-        self._client.on_connect = self._connected
-        self._client.on_message = self._message
-        self._ticker = threading.Thread(target=self._tick, name="feed", daemon=True)
 
-    def __enter__(self) -> Feed:
-        for device in self._stage.devices:
-            self._show(device.id)
-        port = self._stage.house.broker.port
-        try:
-            self._client.connect("localhost", port)
-        except OSError as error:
-            raise GatehouseError(f"the broker at localhost:{port} does not answer: {error}", "network") from None
-        self._client.loop_start()
-        self._ticker.start()
-        return self
+    @property
+    def topics(self) -> list[str]:
+        """What to subscribe to."""
+        return [topics.topic(name, id=device) for device in self._logs for name in _SEEN]
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._ticker.join()
-        self._client.disconnect()
-        self._client.loop_stop()
+    def show(self) -> None:
+        """Put an empty card for each device."""
+        for device in self._logs:
+            self._show(device)
 
-    def _connected(self, client: mqtt.Client, *_: Any) -> None:
-        names = [topics.topic(name, id=device) for device in self._logs for name in _SEEN]
-        client.subscribe([(name, 1) for name in names])
-
-    def _tick(self) -> None:
-        start = time.monotonic()
-        while not self._over.wait(_TICK_S):
-            with self._lock:
-                due = self._fleet.challenges()
-            for topic, nonce in due:
-                self._client.publish(topic, nonce, 1)
-            for number, device in enumerate(self._stage.devices):
-                turn = (time.monotonic() - start) / _PERIOD_S + number / len(self._stage.devices)
-                device.board.set_sensor(round(21.5 + _SWING * math.sin(2 * math.pi * turn), 2))
-
-    def _message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self.take(message.topic, bytes(message.payload), message.retain)
+    def challenges(self) -> list[tuple[str, bytes]]:
+        """The nonces to publish now, (topic, payload)."""
+        with self._lock:
+            return self._fleet.challenges()
 
     def take(self, topic: str, payload: bytes, retained: bool) -> None:
         """One message of the broker."""
@@ -109,7 +87,7 @@ class Feed:
         sensor = claims.get("sensor", {})
         if sensor.get("value") is not None:
             number = counter[0] * 100000 + counter[1]
-            self._screen.put(f"sensor:{device}:{number}", [time.time(), sensor["value"]])
+            self._screen.put(f"sensor:{device}:{number}", [round(self._clock(), 1), sensor["value"]])
         if "journal" in claims and claims["journal"]["last"]:
             told = claims["journal"]
             head = journal.Known(told["last"], bytes.fromhex(told["tag"]), "its report")
@@ -129,6 +107,54 @@ class Feed:
 
     def _show(self, device: str) -> None:
         self._screen.put(f"device:{device}", card(self._fleet.entries[device]))
+
+
+class Feed:
+    """The cards of a stage, from its broker. Use it in a with block, while the devices have no power yet."""
+
+    def __init__(self, stage: Stage, screen: Screen) -> None:
+        self._stage = stage
+        keys = {device.id: journal.keys_of(stage.product, device.id) for device in stage.devices}
+        self._cards = Cards(reports.known_devices(stage.product.devices), keys, screen)
+        self._over = threading.Event()
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        ca, cert, key = stage.credentials
+        self._client.tls_set(str(ca), str(cert), str(key))
+        self._client.on_connect = self._connected
+        self._client.on_message = self._message
+        self._ticker = threading.Thread(target=self._tick, name="feed", daemon=True)
+
+    def __enter__(self) -> Feed:
+        self._cards.show()
+        port = self._stage.house.broker.port
+        try:
+            self._client.connect("localhost", port)
+        except OSError as error:
+            raise GatehouseError(f"the broker at localhost:{port} does not answer: {error}", "network") from None
+        self._client.loop_start()
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._ticker.join()
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _connected(self, client: mqtt.Client, *_: Any) -> None:
+        client.subscribe([(name, 1) for name in self._cards.topics])
+
+    def _message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+        self._cards.take(message.topic, bytes(message.payload), message.retain)
+
+    def _tick(self) -> None:
+        start = time.monotonic()
+        while not self._over.wait(_TICK_S):
+            for topic, nonce in self._cards.challenges():
+                self._client.publish(topic, nonce, 1)
+            for number, device in enumerate(self._stage.devices):
+                turn = (time.monotonic() - start) / _PERIOD_S + number / len(self._stage.devices)
+                device.board.set_sensor(round(21.5 + _SWING * math.sin(2 * math.pi * turn), 2))
 
 
 def card(entry: fleet.Entry) -> dict[str, Any]:

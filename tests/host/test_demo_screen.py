@@ -56,7 +56,8 @@ def recorded(folder: Path) -> Path:
 
 def test_recording_shows_the_same_and_says_that_it_is_one(tmp_path: Path) -> None:
     recording = screen.Recording(recorded(tmp_path))
-    shown, seen = screen.Screen(), []
+    seen: list[Any] = []
+    shown = screen.Screen()
     shown.watch(seen.append)
     recording.play(shown, lambda seconds: None)
     meta = next(one["v"] for one in seen if one.get("k") == "meta")
@@ -183,7 +184,8 @@ def test_order_waits_for_its_stage(show: live.Live, phase: str, button: str) -> 
 
 def test_reset_ends_what_is_under_way(show: live.Live) -> None:
     ended: list[bool] = []
-    show._stage.devices[0].witness.stop = lambda: ended.append(True)  # type: ignore[union-attr, method-assign]
+    stage: Any = show._stage
+    stage.devices[0].witness.stop = lambda: ended.append(True)
     assert show.take(ACT) == ""
     assert show.take({"do": "reset", "devices": 5}) == ""
     assert ended == [True] and show._phase == live.SETTING

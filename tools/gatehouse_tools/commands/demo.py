@@ -64,7 +64,8 @@ def command(
     """Watch a device take a signed update, refuse four attacks, survive a power cut and roll back a bad release. Each
     verdict is read from the device's own verified report; the exit code is 0 only when every one is as it should be.
 
-    Beside the terminal a page on this machine's loopback shows the devices, with a panel on which to try to break them.
+    Beside the terminal a page on this machine's loopback shows the devices, with a panel on which to try to break them;
+    what its buttons do counts for the exit code as well.
 
     \b
     Example:
@@ -114,6 +115,7 @@ def command(
                 except KeyboardInterrupt:
                     break
                 teller.say("everything goes back to the start")
+    verdicts += show.pressed
     if not all(item.good for item in verdicts):
         bad = next(item for item in verdicts if not item.good)
         ui.warn(f"{bad.tried}: expected {bad.expected}, the device says: {bad.told}")

@@ -52,6 +52,7 @@ class Live:
         self._stage: Stage | None = None
         self._numbers = itertools.count(1)
         self._skip = False
+        self.pressed: list[Verdict] = []  # what became of the buttons
         self._powers: list[threading.Thread] = []
 
     # Orders.
@@ -201,7 +202,9 @@ class Live:
         button = BY_NAME[name]
         text = button.scene.__doc__ or ""
         self._teller.button(button.title, device.id, text)
-        self._play(stage, device, button.scene, name, text)
+        verdict = self._play(stage, device, button.scene, name, text)
+        if not self._stopped():
+            self.pressed.append(verdict)
 
     def _play(self, stage: Stage, device: Device, scene: Scene, name: str, text: str) -> Verdict:
         number = next(self._numbers)

@@ -125,7 +125,7 @@ class Recording:
         for number, line in enumerate(_lines(file), 1):
             wrong = f"{self.path}, line {number}: not of a recording of this version of `gatehouse demo`"
             try:
-                found = json.loads(line) if line.endswith("\n") else None
+                found = json.loads(line)
             except (ValueError, RecursionError):
                 found = None
             match found:

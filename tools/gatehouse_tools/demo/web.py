@@ -67,7 +67,6 @@ def microdot() -> ModuleType:
         module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.Request.max_content_length = module.Request.max_body_length = MAX_BODY
-        module.print_exception = lambda error: None  # of requests that are none: no business of the terminal
         sys.modules[name] = module
     return sys.modules[name]
 

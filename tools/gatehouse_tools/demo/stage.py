@@ -24,6 +24,7 @@ MARK = ".gatehouse-demo"  # says that a folder is ours to replace
 DEVICE = "gh-demo-1"  # the first of them
 MOST = 5  # devices: their cards fit on one screen, and their processes on two cores
 TRIAL_S = 20
+_HEAP = "160wK"  # so that whoever guesses passwords behind an update gets an answer each time (docs/http.md)
 # HTTPS as well: the attack that guesses passwords needs a door (docs/http.md has the heap for it).
 _DOORS = 'interfaces=["uart", "https", "mqtt-commands", "reset-button"]'
 _EXTRA_FILES = 12
@@ -45,7 +46,7 @@ class Device:
         self.id = name
         self.folder = stage.product.devices / name
         self.board = Board(
-            self.folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", "128wK"), log=stage.folder / f"{name}.log"
+            self.folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", _HEAP), log=stage.folder / f"{name}.log"
         )
         try:
             verifier = reports.Verifier(reports.known_devices(stage.product.devices))

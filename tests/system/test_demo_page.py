@@ -188,6 +188,7 @@ def test_every_button_against_live_devices(tmp_path: Path) -> None:
 def look(page: browser.Browser, name: str) -> None:
     """Pictures for the documents."""
     if os.environ.get("GATEHOUSE_PICTURES"):
+        page.js("scrollTo(0, 0)")
         for scheme, suffix in (("light", ""), ("dark", "-dark")):
             page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
             page.picture(ROOT / "docs" / f"{name}{suffix}.png", *SIZE)

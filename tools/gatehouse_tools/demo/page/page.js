@@ -154,7 +154,7 @@ function drawMeta() {
     : "LIVE, simulated boards", recorded ? "recording" : "live");
   find("#simulated").replaceChildren(...meta.simulated.map((text) => make("li", "", text)));
   find("#count").replaceChildren(...Array.from({ length: meta.most }, (_, at) => new Option(at + 1, at + 1, false, at + 1 === meta.devices)));
-  find("#devices").classList.toggle("one", meta.devices === 1);
+  find("#devices").classList.toggle("wide", meta.devices <= 2);
 }
 
 async function send(order) {

@@ -18,7 +18,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: ## the whole story on this machine, told in the terminal
+demo: ## the whole story on this machine, told in the terminal and on a page: http://127.0.0.1:8259/
 	$(SETUP) demo
 	@test -t 0 && test -t 1 || once=--once; $(BIN)/gatehouse demo $$once $(ARGS) # it stays where somebody can press Ctrl-C
 

@@ -43,6 +43,7 @@ class Browser:
         )
         self._numbers = itertools.count(1)
         self.console: list[str] = []  # what the page complained of
+        self.requests: list[str] = []  # every URL that it asked for
         try:
             self._socket = connect(self._address(), max_size=None, compression=None, proxy=None)
             targets = self._ask("Target.getTargets")["targetInfos"]
@@ -94,6 +95,8 @@ class Browser:
                 return dict(found["result"])
             if found.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
                 self.console.append(json.dumps(found["params"]))
+            elif found.get("method") == "Network.requestWillBeSent":
+                self.requests.append(found["params"]["request"]["url"])
 
     def ask(self, method: str, **values: Any) -> dict[str, Any]:
         """One command of the protocol to the page."""

@@ -1,6 +1,7 @@
 """Fetch the core of Microdot, the web framework behind the device's HTTPS interface (firmware/access/web.py).
 
-pip could install it, but into the host's Python, where nothing uses it: it is compiled into the application tree.
+pip could install it, but into the host's Python: it is compiled into the application tree. `gatehouse demo` loads this
+same file for its page.
 """
 
 import hashlib

@@ -1,12 +1,13 @@
-"""`gatehouse demo`: the whole story on this machine."""
+"""`gatehouse demo`: the whole story on this machine, in the terminal and on a page."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import signal
 import sys
-import threading
+import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,18 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from .. import ui
-from ..demo import scenes
-from ..demo.stage import Stage
+from .. import house, ui
+from ..demo import live, screen, web
+from ..demo.act import Verdict
+from ..demo.stage import MOST, Stage
+from ..errors import GatehouseError, UsageError
 from ..reports import Report
+
+RECORDING = Path(__file__).resolve().parents[1] / "demo" / "recording.jsonl"
 
 
 @click.command("demo")
-@click.option("--once", is_flag=True, help="End after the table, instead of leaving the device running until Ctrl-C.")
+@click.option("--once", is_flag=True, help="End after the table, without a page, instead of waiting for its buttons.")
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, metavar="DIR",
     help="Where product, device and logs are made; replaced at each run.",
@@ -31,37 +36,86 @@ from ..reports import Report
     "--broker", type=click.Choice(["auto", "mosquitto", "amqtt"]), default="auto", show_default=True,
     help="The MQTT broker: Mosquitto where it is installed, else amqtt.",
 )  # fmt: skip
+@click.option("--devices", type=click.IntRange(1, MOST), default=1, show_default=True, metavar="N", help="How many.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="P", help=f"The page's port; 0: any. Default: {web.PORT}."
+)
+@click.option("--no-story", is_flag=True, help="Begin with the page's buttons, without the scenes of the terminal.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep what the page shows.")
+@click.option(
+    "--replay", "played", is_flag=False, flag_value=str(RECORDING), metavar="[FILE]",
+    help="Play a recording on the page, marked as one, with no device. Default: the one that comes with Gatehouse.",
+)  # fmt: skip
 @click.option(
     "--svg", type=click.Path(path_type=Path), metavar="FILE", help="Also keep what the terminal showed as SVG."
 )
 @ui.json_option
-def command(once: bool, folder: Path, broker: str, svg: Path | None) -> None:
+def command(
+    once: bool,
+    folder: Path,
+    broker: str,
+    devices: int,
+    port: int | None,
+    no_story: bool,
+    record: Path | None,
+    played: str | None,
+    svg: Path | None,
+) -> None:
     """Watch a device take a signed update, refuse four attacks, survive a power cut and roll back a bad release. Each
     verdict is read from the device's own verified report; the exit code is 0 only when every one is as it should be.
 
+    Beside the terminal a page on this machine's loopback shows the devices, with a panel on which to try to break them;
+    what its buttons do counts for the exit code as well.
+
     \b
     Example:
+    $ gatehouse demo
+    $ gatehouse demo --no-story --devices 3
+    $ gatehouse demo --replay
     $ gatehouse demo --once
     """
+    if once and (no_story or played or port is not None):
+        raise UsageError("--once plays the story without a page: leave --no-story, --replay and --port out")
     console = Console(stderr=ui.json_mode(), record=bool(svg), width=_WIDTH if svg else None)
     teller = _Teller(console)
-    verdicts: list[scenes.Verdict] = []
-    with _stopped_by_signals(), Stage(folder.resolve(), broker, teller.say, teller.command) as stage:
-        stage.witness.on_report = teller.report
-        teller.say(f"broker: {stage.house.broker.kind} on {stage.house.broker_address}, with client certificates")
-        teller.say(f"device: {stage.board.image.parent.name}, simulated, from {stage.board.image.name}")
-        for number, scene in enumerate(scenes.SCENES, 1):
-            teller.scene(number, len(scenes.SCENES), scene.__doc__ or "")
-            verdicts.append(scenes.play(scene, stage))
-            teller.verdict(verdicts[-1])
-        teller.table(verdicts)
-        if svg:
-            svg.write_text(_picture(console))
-        ui.result({"verdicts": [vars(item) for item in verdicts], "good": all(item.good for item in verdicts)})
+    if played:
+        _replay(Path(played), port, teller)
+        return
+    shown = screen.Screen(record)
+    show = live.Live(shown, teller)
+    verdicts: list[Verdict] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(shown.close)
+        stack.enter_context(house.ended_by_signals())
         if not once:
-            teller.say("The device keeps running; its reports follow. Ctrl-C ends everything.")
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            _serve(stack, shown, show.take, port, teller)
+        story, count = not no_story, devices
+        while count:
+            show.set(count)
+            with _stage(folder, broker, teller, count) as stage, show.on(stage):
+                stage.devices[0].witness.on_report = teller.report
+                broker_words = f"{stage.house.broker.kind} on {stage.house.broker_address}"
+                teller.say(f"broker: {broker_words}, with client certificates")
+                for one in stage.devices:
+                    teller.say(f"device: {one.id}, simulated, from {one.board.image.name}")
+                if story:
+                    verdicts = show.story(stage)
+                    teller.table(verdicts)
+                    if svg:
+                        svg.write_text(_picture(console))
+                    good = all(item.good for item in verdicts)
+                    ui.result({"verdicts": [_plain(item) for item in verdicts], "good": good})
+                else:
+                    show.start(stage)
+                if once:
+                    break
+                teller.say("The devices keep running. Press the buttons of the page; Ctrl-C ends everything.")
+                try:
+                    count, story = show.serve(stage), False
+                except KeyboardInterrupt:
+                    break
+                teller.say("everything goes back to the start")
+    verdicts += show.pressed
     if not all(item.good for item in verdicts):
         bad = next(item for item in verdicts if not item.good)
         ui.warn(f"{bad.tried}: expected {bad.expected}, the device says: {bad.told}")
@@ -69,6 +123,52 @@ def command(once: bool, folder: Path, broker: str, svg: Path | None) -> None:
 
 
 _WIDTH = 118  # columns of the picture
+
+
+def _plain(item: Verdict) -> dict[str, Any]:
+    return {"tried": item.tried, "expected": item.expected, "told": item.told, "good": item.good}
+
+
+@contextlib.contextmanager
+def _stage(folder: Path, broker: str, teller: _Teller, count: int) -> Iterator[Stage]:
+    """The stage. Where it cannot be set, say that there is a recording."""
+    try:
+        stage = Stage(folder.resolve(), broker, teller.say, teller.command, count=count)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stage)
+            yield stage
+    except GatehouseError as error:
+        if stage.devices:
+            raise
+        raise GatehouseError(f"{error} (a recorded run: gatehouse demo --replay)", error.reason) from None
+
+
+def _serve(
+    stack: contextlib.ExitStack, shown: screen.Screen, take: web.Taker, port: int | None, teller: _Teller
+) -> None:
+    """Open the page. Its usual port may be taken: then it takes another, unless this one was asked for."""
+    try:
+        server = web.Web(shown, take, web.PORT if port is None else port)
+    except GatehouseError as error:
+        if port is not None or error.reason != "busy":
+            raise
+        server = web.Web(shown, take, 0)
+        ui.warn(f"port {web.PORT} is taken, perhaps by another demonstration: this page is at {server.url}")
+    stack.enter_context(server)
+    teller.page(server.url)
+    screen_here = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.stdout.isatty() and screen_here:  # without one it would start a browser in this terminal
+        webbrowser.open(server.url)
+
+
+def _replay(path: Path, port: int | None, teller: _Teller) -> None:
+    """Play a recording until Ctrl-C."""
+    recording = screen.Recording(path)
+    shown, orders = screen.Screen(), live.Replay()
+    with house.ended_by_signals(), contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        _serve(stack, shown, orders.take, port, teller)
+        teller.say(f"A recording of {ui.when(recording.made)}, not a live run.")
+        live.replay(shown, recording, orders.again, lambda text: teller.say(f"{path.name}: {text}"))
 
 
 def _picture(console: Console) -> str:
@@ -93,6 +193,14 @@ class _Teller:
         self._console.print()
         self._console.print(Panel(text, title=f"{number} of {total}", title_align="left", border_style="blue"))
 
+    def page(self, url: str) -> None:
+        title = "the page, on this machine only"
+        self._console.print(Panel(url, title=title, title_align="left", border_style="green"))
+
+    def button(self, title: str, device: str, text: str) -> None:
+        self._console.print()
+        self._console.print(Panel(text, title=f"{title}, {device}", title_align="left", border_style="magenta"))
+
     def report(self, report: Report) -> None:
         """One line for each verified report that tells something new."""
         claims = report.claims
@@ -115,11 +223,11 @@ class _Teller:
             style="green", highlight=False, markup=False,
         )  # fmt: skip
 
-    def verdict(self, item: scenes.Verdict) -> None:
+    def verdict(self, item: Verdict) -> None:
         mark = "[bold green]as it should be[/]" if item.good else "[bold red]WRONG[/]"
         self._console.print(f"  {mark}: {item.told}", highlight=False)
 
-    def table(self, verdicts: list[scenes.Verdict]) -> None:
+    def table(self, verdicts: list[Verdict]) -> None:
         table = Table(title="What was tried, and what the device's verified reports said", title_style="bold")
         for name in ("", "tried", "expected", "the device"):
             table.add_column(name)
@@ -128,18 +236,3 @@ class _Teller:
             table.add_row(mark, item.tried, item.expected, item.told)
         self._console.print()
         self._console.print(table)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Any:
-    """SIGTERM and SIGHUP end the demonstration as Ctrl-C does: with everything that it started."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What the demonstration plays on: a new product, one provisioned device, and the network of one house."""
+"""What the demonstration plays on: a new product, its provisioned devices, and the network of one house."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import core, lms_keys, product, reports
 from ..errors import GatehouseError
@@ -20,8 +21,12 @@ from ..sim.board import Board, BoardStopped
 from .witness import Witness
 
 MARK = ".gatehouse-demo"  # says that a folder is ours to replace
-DEVICE = "gh-demo-1"
+DEVICE = "gh-demo-1"  # the first of them
+MOST = 5  # devices: their cards fit on one screen, and their processes on two cores
 TRIAL_S = 20
+_HEAP = "160wK"  # so that whoever guesses passwords behind an update gets an answer each time (docs/http.md)
+# HTTPS as well: the attack that guesses passwords needs a door (docs/http.md has the heap for it).
+_DOORS = 'interfaces=["uart", "https", "mqtt-commands", "reset-button"]'
 _EXTRA_FILES = 12
 _EXTRA_SIZE = 4000  # bytes each
 _CUT_AT = 250  # flash operations: some of the extra files are written by then, most are not
@@ -34,6 +39,35 @@ def run(boot):
 '''
 
 
+class Device:
+    """One provisioned device: its simulated board, and its reports as a verifier sees them."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.id = name
+        self.folder = stage.product.devices / name
+        self.board = Board(
+            self.folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", _HEAP), log=stage.folder / f"{name}.log"
+        )
+        try:
+            verifier = reports.Verifier(reports.known_devices(stage.product.devices))
+            self.witness = Witness(name, verifier, *stage.credentials, "localhost", stage.house.broker.port)
+        except BaseException:
+            self.board.close()
+            raise
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """What its newest verified report states."""
+        if not self.witness.history:
+            raise GatehouseError(f"{self.id} has not sent one report that could be verified", "state")
+        return self.witness.history[-1].claims
+
+    def close(self) -> None:
+        """Power off, and forget it."""
+        self.witness.close()
+        self.board.close()
+
+
 class Stage:
     """Use it in a with block: at its end everything that it started is stopped. `say` tells the audience."""
 
@@ -44,16 +78,20 @@ class Stage:
         say: Callable[[str], None],
         command: Callable[[str], None],
         keys: Sequence[str] = (),
+        count: int = 1,
     ) -> None:
-        """broker: as House has it. keys: further options of `gatehouse init`."""
+        """broker: as House has it. keys: further options of `gatehouse init`. count: devices, 1 to MOST."""
         self.folder = folder
         self.say = say
         self._command = command
         self._broker = broker
         self._keys = keys
+        self._count = count
         self._stack = contextlib.ExitStack()
-        self.envelopes: dict[str, Path] = {}
-        self.newest = folder
+        self.envelopes: dict[str, Path] = {}  # by version, those of the vendor
+        self.by_digest: dict[str, Path] = {}  # by the manifest's digest, which reports name, roll backs too
+        self.good: set[str] = {"1.0.0"}  # versions that a device has confirmed
+        self.devices: list[Device] = []
 
     def __enter__(self) -> Stage:
         try:
@@ -80,39 +118,60 @@ class Stage:
         shutil.copytree(core.source("firmware"), self.source, ignore=shutil.ignore_patterns("__pycache__"))
         self.release("1.0.0", "what the device leaves the factory with")
         self.house = self._stack.enter_context(House(self.product, broker=self._broker))
-        self.gatehouse(
-            *("provision", "--id", DEVICE, "--broker", self.house.broker_address, "--base-url", self.house.url),
-            *("--ntp", self.house.ntp_address, "--trial-seconds", str(TRIAL_S), "--report-seconds", "5"),
-            *("--sensor-seconds", "2", "--watchdog-ms", "12000"),
-        )
-        folder = root / "devices" / DEVICE
-        self.board = self._stack.enter_context(
-            Board(folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", "128wK"), log=self.folder / "uart.log")
-        )
-        verifier = reports.Verifier(reports.known_devices(root / "devices"))
-        ca = root / "ca"
-        self.witness = Witness(
-            DEVICE, verifier, ca / "ca.pem", ca / "host.pem", ca / "host-key.pem", "localhost", self.house.broker.port
-        )
-        self._stack.callback(self.witness.close)
+        for number in range(1, self._count + 1):
+            name = f"gh-demo-{number}"
+            self.gatehouse(
+                *("provision", "--id", name, "--broker", self.house.broker_address, "--base-url", self.house.url),
+                *("--ntp", self.house.ntp_address, "--trial-seconds", str(TRIAL_S), "--report-seconds", "5"),
+                *("--sensor-seconds", "2", "--watchdog-ms", "12000", "--set", _DOORS),
+            )
+            self.devices.append(Device(self, name))
+            self._stack.callback(self.devices[-1].close)
 
-    def gatehouse(self, *words: str) -> None:
-        """Run one `gatehouse` command, as a user would. GatehouseError with its own line when it fails."""
+    @property
+    def credentials(self) -> tuple[Path, Path, Path]:
+        """Authority, certificate and key with which the host tools go to the broker."""
+        ca = self.product.ca
+        return ca / "ca.pem", ca / "host.pem", ca / "host-key.pem"
+
+    def gatehouse(self, *words: str) -> dict[str, Any]:
+        """Run one `gatehouse` command, as a user would: its JSON. GatehouseError with its own line when it fails."""
         self._command("gatehouse " + shlex.join(words).replace(f"{self.folder.parent}/", ""))
         where = ["--product", str(self.product.root)] if hasattr(self, "product") else []
         result = subprocess.run(
-            [sys.executable, "-m", "gatehouse_tools", *words, *where],
+            [sys.executable, "-m", "gatehouse_tools", *words, *where, "--json"],
             capture_output=True,
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"NO_COLOR": "1", lms_keys.STATE_HOME: str(self.folder / "state")},
+            env=os.environ | {"NO_COLOR": "1", lms_keys.STATE_HOME: str(self.state)},
         )
         if result.returncode:
             raise GatehouseError(f"`gatehouse {words[0]}` failed: {result.stderr.strip() or result.stdout.strip()}")
+        told: dict[str, Any] = json.loads(result.stdout or "{}")
+        return told
 
-    def release(self, version: str, description: str, extra: bool = False, crash: bool = False) -> Path:
-        """Build and sign a release of the application; `extra` adds files to fetch, `crash` makes it fail at start."""
+    @property
+    def newest(self) -> Path:
+        """What was released last."""
+        return list(self.envelopes.values())[-1]
+
+    @property
+    def state(self) -> Path:
+        """Where this product's counters are: not in the user's own state folder."""
+        return self.folder / "state"
+
+    def next_version(self) -> str:
+        """One that has not been released yet."""
+        return f"1.{max(int(version.split('.')[1]) for version in self.envelopes) + 1}.0"
+
+    def release(
+        self, version: str, description: str, extra: bool = False, crash: bool = False, expires_s: int = 0
+    ) -> Path:
+        """Build and sign a release of the application; `extra` adds files to fetch, `crash` makes it fail at start.
+
+        expires_s: seconds after which no device installs it; 0 for never.
+        """
         note = {"version": version, "note": description}
         (self.source / "release.json").write_text(json.dumps(note) + "\n")
         application = self.source / "app.py"
@@ -125,33 +184,41 @@ class Stage:
         if crash:
             application.write_text(_CRASH)
         try:
-            self.gatehouse("release", "--version", version, "--source", str(self.source), "--description", description)
+            source, told = str(self.source), ["--description", description]
+            if expires_s:  # in days, and cut to whole seconds there
+                told += ["--expires", str((expires_s + 0.5) / 86400)]
+            made = self.gatehouse("release", "--version", version, "--source", source, *told)
         finally:
             application.write_text(honest)
-        self.newest = self.product.root / "dist" / f"{self.product.name}-{version}.suit"
-        self.envelopes[version] = self.newest
-        return self.newest
+        self.envelopes[version] = self.by_digest[made["digest"]] = Path(made["envelope"])
+        return self.envelopes[version]
 
-    def publish(self, envelope: Path, force: bool = False) -> None:
-        """Offer a release to the device, or an attack with `force`: the check of the command stands in its way."""
+    def roll_back(self, version: str) -> Path:
+        """Sign an older release again, as the newest."""
+        made = self.gatehouse("release", "--rollback-to", version)
+        self.by_digest[made["digest"]] = Path(made["envelope"])
+        return self.by_digest[made["digest"]]
+
+    def publish(self, device: Device, envelope: Path, force: bool = False) -> None:
+        """Offer a release to a device, or an attack with `force`: the check of the command stands in its way."""
         broker = self.house.broker_address
-        self.gatehouse(
-            "publish", str(envelope), "--device", DEVICE, "--broker", broker, *(["--force"] if force else [])
-        )
+        options = ("--broker", broker, *(["--force"] if force else []))
+        self.gatehouse("publish", str(envelope), "--device", device.id, *options)
 
     def sent(self) -> int:
         """Bytes of packs that the server has sent so far."""
         return sum(request.body for request in self.house.server.log)
 
-    def publish_and_cut(self, envelope: Path) -> None:
+    def publish_and_cut(self, device: Device, envelope: Path) -> None:
         """Offer a release, and take the power away in the middle of a flash operation while it is written.
 
         An idle device writes nothing, so the operations counted from now are the update's.
         """
-        self.board.auto_power = False
-        self.board.cut_at(_CUT_AT)
-        self.publish(envelope)
+        board = device.board
+        board.auto_power = False
+        board.cut_at(_CUT_AT)
+        self.publish(device, envelope)
         with contextlib.suppress(BoardStopped):
-            self.board.wait(lambda board: not board.running, 20)
-        if self.board.running:
+            board.wait(lambda board: not board.running, 20)
+        if board.running:
             raise GatehouseError("the device did not begin the update, so its power was not cut", "timeout")

@@ -13,6 +13,8 @@ def key(public, roles, alg=-9, kid=None):
 ROOT, RELEASE, SECOND, OPERATOR = (bytes([number]) * 64 for number in range(1, 5))
 KEYS = [key(ROOT, [1]), key(RELEASE, [2]), key(SECOND, [2]), key(OPERATOR, [3])]
 
+MANY = [key(bytes([number]) * 64, [1]) for number in range(1, 10)]
+
 
 def store(**changes):
     fields = {1: 1, 2: KEYS}
@@ -31,11 +33,12 @@ def test_store_is_read():
 
 
 def test_malformed_stores_are_refused():
-    store()
+    store(_2=MANY[:8], _3={"app": [[2, 0], [2, -9]]}, _4=[b"digest"] * 16, _5=[b"der"] * 4)
     for changes in (
         {"_1": "1"},
         {"_2": []},
-        {"_2": [key(ROOT, [1])] * 9},
+        {"_2": MANY},
+        {"_2": KEYS + KEYS[1:2]},  # or one key would stand for two
         {"_2": [key(ROOT, [1], kid=b"12345678")]},  # a key id that is not the key's
         {"_2": [key(ROOT[:63], [1])]},
         {"_2": [key(ROOT, [1], alg=-7)]},
@@ -44,6 +47,11 @@ def test_malformed_stores_are_refused():
         {"_2": 7},
         {"_3": {"app": []}},  # an empty list is nobody's right, and must not read as everybody's
         {"_3": {"app": [[2]]}},
+        {"_3": {"app": [[4, 0]]}},
+        {"_3": {"app": [[2, 5]]}},
+        {"_4": [b"digest"] * 17},
+        {"_5": [b"der"] * 5},
+        {"_7": 1},
     ):
         with raises(Refused, "format"):
             store(**changes)

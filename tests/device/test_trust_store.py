@@ -3,7 +3,7 @@
 from binascii import unhexlify
 
 from fake_manifest import Device
-from gatehouse import Refused, suit, trust
+from gatehouse import Refused, cbor, suit, trust
 from harness import cases, raises
 
 GOOD = ("one ECDSA root", "one LMS root", "two roots, one signs", "three roots", "hybrid release", "hybrid root")
@@ -54,3 +54,19 @@ def test_an_update_by_one_algorithm_is_refused_where_both_are_required():
         else:
             with raises(Refused, "right"):
                 trust.check_right(store, "app", signers)
+
+
+def test_store_under_the_signature_of_another_is_refused():
+    for name, payload, root, envelope in stores():
+        if name not in GOOD:
+            continue
+        fields = cbor.loads(payload)
+        fields[4] = fields.get(4, []) + [bytes(32)]  # the same roots, and a release that nobody signed may stay
+        whole = cbor.loads(envelope)
+        assert whole.value["#trust"] == payload
+        whole.value["#trust"] = cbor.dumps(fields)
+        assert trust.root_digest(trust.parse(whole.value["#trust"])) == root
+        with raises(Refused, "digest"):
+            trust.open_store(suit.Envelope(cbor.dumps(whole)), root, device())
+        whole.value["#trust"] = payload
+        assert trust.open_store(suit.Envelope(cbor.dumps(whole)), root, device()).version == 1

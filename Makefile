@@ -13,7 +13,7 @@ SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz mutants powercut lock clean distclean
+.PHONY: help demo test lint bench fuzz mutants powercut soak lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,10 @@ mutants: ## take out one defence after the other; every one must turn a test red
 powercut: ## cut the power at every flash operation of a device's life, and again while it recovers
 	$(SETUP) test
 	@$(BIN)/python -m tests.powercut --second $(ARGS)
+
+soak: ## a device for 30 days: 100 broker restarts, link cuts, power cuts; nothing lost, no heap lost
+	$(SETUP) test
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: ## newest versions of all packages into tools/setup/lock (needs uv and the network)
 	@tools/setup/lock.sh

@@ -34,6 +34,7 @@ MAX_JOURNAL = 2048  # bytes of a message, docs/journal.md
 MAX_ENTRIES = 8
 RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
+ASKS = 3  # times for one entry: the broker may be killed again, with the question or with the answer
 MAX_SUMMARY = 4096  # bytes; a device's has 300
 _TAG = 16
 _json = json.JSONEncoder(ensure_ascii=False).encode
@@ -279,10 +280,18 @@ class Inbox:
 class Collector:
     """Takes messages, stores their rows, acknowledges them. `stop` ends it; what is under way is done first."""
 
-    def __init__(self, inbox: Any, judge: Judge, database: Database, talk: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        inbox: Any,
+        judge: Judge,
+        database: Database,
+        talk: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._inbox, self._judge, self._database, self._talk = inbox, judge, database, talk
+        self._clock = clock  # of the pauses between two times that a device is asked
         self.stop = threading.Event()
-        self._asked: dict[str, tuple[float, list[int]]] = {}  # when each device was asked last, and for which entries
+        self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when each device was asked last; {entry: times}
         self.messages = 0
         self.refused: dict[tuple[str, str], int] = {}
 
@@ -320,7 +329,7 @@ class Collector:
             self._talk("the database is back")
         self._inbox.acknowledge(messages)
         for device, acknowledged in batch.heads.items():
-            self._ask(device, acknowledged, time.monotonic())
+            self._ask(device, acknowledged, self._clock())
         self.messages += len(messages)
         for place, row in batch.refusals.items():
             if place not in self.refused:
@@ -331,16 +340,17 @@ class Collector:
     def _ask(self, device: str, acknowledged: int, now: float) -> None:
         """Ask for entries that a broker took and never gave us: it was killed, or there was no collector then.
 
-        What does not come when it was asked for is not in the device's ring any more: nobody asks for it twice.
+        What does not come when it was asked for ASKS times is not in the device's ring any more.
         """
-        asked, hopeless = self._asked.get(device, (now - ASK_S, []))
+        asked, times = self._asked.get(device, (now - ASK_S, {}))
         if now - asked < ASK_S:
             return
         try:
             lacking = self._database.lacks(device, max(1, acknowledged - RING + 1), acknowledged)
         except Unavailable:
             return  # the next report tells of it again
-        wanted = [number for number in lacking if number not in hopeless]
+        wanted = [number for number in lacking if times.get(number, 0) < ASKS]
         if wanted:
             self._inbox.ask(device, wanted[0] - 1)
-            self._asked[device] = now, lacking
+            # The device sends all from there on.
+            self._asked[device] = now, {one: times.get(one, 0) + (one >= wanted[0]) for one in lacking}

@@ -1,0 +1,1 @@
+"""The soak of whole devices (`make soak`, docs/soak.md)."""

@@ -1,0 +1,91 @@
+"""A short run of `make soak`, another one in each session, and proof that it finds what it looks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mutants import run as mutants  # for its copy of the tree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def soak(folder: Path, *options: object, tree: Path = ROOT) -> tuple[int, dict, str]:
+    """(exit code, result, talk) of `python -m tests.soak` in a checkout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", "--json", "--keep", str(folder / "kept"), *map(str, options)],
+        env=os.environ | {"PYTHONPATH": f"{tree / 'tools'}{os.pathsep}{tree}"},
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def test_short_soak_loses_nothing(tmp_path: Path, seed: int) -> None:
+    options = ("--days", 1, "--restarts", 3, "--cuts", 2, "--power-cuts", 1, "--no-flood", "--seed", seed)
+    code, told, talk = soak(tmp_path, *options)
+    assert code == 0, (told.get("faults"), talk[-3000:])
+    assert told["counts"] == {"restarts": 3, "cuts": 2, "power_cuts": 1}
+    assert told["written"] == told["stored"] > 20 and told["dropped"] == 0
+    assert told["boots"] == told["events"]["boot"] == 2
+
+
+_TAKE = "items.append([entry, tag])"
+_SENT = "        acknowledged = await self.link.publish_acked(topic, data, True, _ACK_MS)\n"
+_ASK = "self._inbox.ask(device, wanted[0] - 1)"
+# name: (file, (what stands there, what is put in its place), options, a fault that must be told)
+BROKEN = {
+    "device-leaves-an-entry-out": (
+        "firmware/batch.py",
+        ("if number <= after:", "if number <= after or number == 5:"),
+        ("--restarts", 0, "--cuts", 1, "--power-cuts", 0),
+        "entry 5 never arrived",
+    ),
+    "collector-does-not-ask": (
+        "tools/gatehouse_tools/collector.py",
+        (_ASK, "pass"),
+        ("--restarts", 1, "--cuts", 0, "--power-cuts", 0),
+        "never arrived",
+    ),
+    "device-sends-an-entry-twice-in-two-forms": (
+        "firmware/batch.py",
+        (_TAKE, "items.append([entry, tag if boot.boot_count == 1 else bytes(16)])"),
+        ("--restarts", 0, "--cuts", 0, "--power-cuts", 1),
+        "is at the collector 2 times",
+    ),
+    "device-keeps-what-it-sends": (
+        "firmware/app.py",
+        (_SENT, _SENT + "        events.kept = [bytes(300), getattr(events, 'kept', None)]\n"),
+        ("--restarts", 0, "--cuts", 0, "--power-cuts", 0, "--days", 0.7),
+        "heap: boot 1",
+    ),
+    "device-restarts-by-itself": (
+        "firmware/app.py",
+        (_SENT, _SENT + "        status.uptime() < 6000 or 1 // 0\n"),
+        ("--restarts", 0, "--cuts", 0, "--power-cuts", 0),
+        "reset: 1 times reset",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_found(tmp_path: Path, name: str) -> None:
+    file, (find, replace), options, fault = BROKEN[name]
+    tree = tmp_path / "tree"
+    mutants.copy_tree(ROOT, tree)
+    path = tree / file
+    text = path.read_text()
+    assert text.count(find) == 1
+    path.write_text(text.replace(find, replace))
+    code, told, talk = soak(tmp_path, "--days", 0.15, "--no-flood", *options, tree=tree)
+    assert code == 1, talk[-3000:]
+    assert any(fault in one for one in told["faults"]), told

@@ -38,6 +38,11 @@ COMMANDS = {
     "watch": "Watch the fleet live, every report verified.",
     "collect": "Keep verified reports, journals and summaries in a database.",
     "demo": "The whole story on this machine.",
+    "statement": "Write the security statement for customers, and security.txt.",
+    "mud": "Write what network the devices need, for routers (RFC 8520).",
+    "conformance": "Show what standards ask for, and the tests that show it.",
+    "doctor": "Check this machine and the product, and say what to do.",
+    "completion": "Print the shell's completion script.",
 }
 DEBUG = "GATEHOUSE_DEBUG"  # set it to see the traceback of an internal error
 

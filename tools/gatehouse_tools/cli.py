@@ -86,6 +86,8 @@ class Group(click.RichGroup):
             ui.error(str(error), error.reason)
             return error.exit_code
         except click.ClickException as error:
+            if "--json" in (sys.argv[1:] if args is None else args):  # the option's own callback did not come to it
+                ui.set_json(True)
             context = getattr(error, "ctx", None)
             path = context.command_path if context else prog_name
             ui.error(f"{error.format_message().rstrip('.')}; see {path} --help")

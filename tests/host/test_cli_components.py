@@ -81,7 +81,8 @@ def test_firmware_travels_with_the_application(item, image):
     assert [fields[key] for key in range(1, 6)] == [1, "shop", "2.0.0", "1.4.0", 6]
     path, size, _, stored, encoding, blocks = fields[6][0]
     assert (path, size, stored, encoding, len(blocks)) == ("firmware.bin", SIZE, SIZE, 0, 4)
-    assert envelope.text["en"][(b"firmware",)] == {6: "2.0.0"} and envelope.text["en"][(b"app",)] == {6: "1.1.0"}
+    assert envelope.text["en"][(b"firmware",)] == {6: "2.0.0"}
+    assert envelope.text["en"][(b"app",)][6] == "1.1.0"
     # Every sequence says first whose commands these are, and each component is invoked.
     for name in ("shared", "install", "validate", "invoke"):
         assert envelope.sections[name][0] == suit.SET_COMPONENT_INDEX

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import core, keys, pack, product, releases, suit
+from . import core, keys, pack, product, releases, sbom, suit
 from .errors import GatehouseError, UsageError
 from .image import flash
 
@@ -70,7 +70,7 @@ class Release:
     """A signed manifest in dist/. digest: of the manifest, 32 bytes; until: Unix seconds or None.
 
     version: of the application, else of the firmware, else None. packs: of each component that has one. built: the
-    compiled application, where it was compiled for this.
+    compiled application, where it was compiled for this. sbom: its bill of materials, where it has one.
     """
 
     envelope: Path
@@ -84,6 +84,7 @@ class Release:
     digest: bytes
     signers: list[keys.PublicKey]
     description: str | None = None
+    sbom: Path | None = None
 
     @property
     def pack(self) -> Path:
@@ -279,6 +280,12 @@ def release(
     made.check()
     for target, data in packs.items():
         _save_pack(target, data, released=True)
+    if built or image:
+        bom = sbom.make(item, made.board, made.sequence, built, image)
+        name = made.target.stem + sbom.SUFFIX
+        product.make_folder(item.dist)
+        product.write(item.dist / name, bom)
+        made.describe(sbom.reference(name, bom))
     if built and version:
         packs[save(item, built, version)] = built.pack
     return made.sign(given, list(packs), built)
@@ -324,6 +331,10 @@ def roll_back(
     told = description or f"Authorised roll back from {newest['version']} to {version}"
     made = _Unsigned(item, board, components, sequence, expires_days, f"{item.name}-{version}-rollback-", told, True)
     made.check()
+    bom = sbom.reference_in(envelope)
+    if bom:
+        bom.check(item.dist)
+        made.describe(bom)
     packs = [releases.pack_path(path, envelope, part) for part in parts]
     return made.sign(item.signers("release") if signers is None else signers, packs, None)
 
@@ -357,11 +368,17 @@ class _Unsigned:
         stem = f"{stem}{self.sequence}" if rollback else stem or f"{item.name}-config-{self.sequence}"
         suffix = "" if board.name == item.boards[0] else f"-{board.name}"
         self.target = item.dist / f"{stem}{suffix}.suit"
+        self.bom: str | None = None
 
     def check(self) -> None:
         """GatehouseError where this was signed before."""
         if self.target.exists():
             raise GatehouseError(f"{self.target} is there: a version is released once; give the next version")
+
+    def describe(self, bom: sbom.Reference) -> None:
+        """Have the manifest name the release's bill of materials."""
+        self.components[-1 if self.components[-1].payload is None else -2].description = str(bom)
+        self.bom = bom.name
 
     def sign(self, signers: Sequence[keys.Signer], packs: list[Path], built: Built | None) -> Release:
         """Record it, then write it."""
@@ -392,7 +409,7 @@ class _Unsigned:
         held = [signer.key for signer in signers]
         return Release(
             self.target, packs, names, built, self.board, version, self.sequence, self.until, digest, held,
-            self.description,
+            self.description, item.dist / self.bom if self.bom else None,
         )  # fmt: skip
 
 

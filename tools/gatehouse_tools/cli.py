@@ -38,6 +38,11 @@ COMMANDS = {
     "watch": "Watch the fleet live, every report verified.",
     "collect": "Keep verified reports, journals and summaries in a database.",
     "demo": "The whole story on this machine.",
+    "statement": "Write the security statement for customers, and security.txt.",
+    "mud": "Write what network the devices need, for routers (RFC 8520).",
+    "conformance": "Show what standards ask for, and the tests that show it.",
+    "doctor": "Check this machine and the product, and say what to do.",
+    "completion": "Print the shell's completion script.",
 }
 DEBUG = "GATEHOUSE_DEBUG"  # set it to see the traceback of an internal error
 
@@ -81,6 +86,8 @@ class Group(click.RichGroup):
             ui.error(str(error), error.reason)
             return error.exit_code
         except click.ClickException as error:
+            if "--json" in (sys.argv[1:] if args is None else args):  # the option's own callback did not come to it
+                ui.set_json(True)
             context = getattr(error, "ctx", None)
             path = context.command_path if context else prog_name
             ui.error(f"{error.format_message().rstrip('.')}; see {path} --help")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import cbor, core, keys, pack, product, releases, reports, suit, trust_store
+from . import cbor, core, keys, pack, product, releases, reports, sbom, suit, trust_store
 from .errors import GatehouseError
 from .image import flash
 
@@ -111,6 +111,8 @@ def envelope(data: bytes, item: product.Product | None, path: Path | None = None
             found.attempt("", releases.check_payload, part, parsed)
         elif path:
             _release_pack(found, path, parsed, part)
+    if path:
+        _bill(found, path, parsed)
     if path and not found.problems:
         _fit(found)
     return found
@@ -244,6 +246,20 @@ def _release_pack(found: Finding, path: Path, parsed: suit.Envelope, part: dict[
             told = f"{beside.name} is of {index.component}, but signed as {part['name']}"
             found.problems.append(GatehouseError(told, "component"))
         _files(found, data, index)
+
+
+def _bill(found: Finding, path: Path, parsed: suit.Envelope) -> None:
+    """The bill of materials beside an envelope."""
+    bill = sbom.reference_in(parsed)
+    if bill is None:
+        return
+    before = len(found.problems)
+    data = found.attempt("", bill.check, path.parent)
+    if len(found.problems) == before:
+        if data is None:
+            found.notes.append(f"bill of materials not checked: {bill.name} is not beside the envelope")
+        else:
+            found.facts["sbom"] = str(path.parent / bill.name)
 
 
 def _index(found: Finding, parsed: pack.Index) -> None:

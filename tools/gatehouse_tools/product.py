@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import core, keys, lms_keys, suit
+from . import core, keys, lms_keys, statement_fields, suit
 from .boards import Board
 from .boards import load as load_board
 from .errors import GatehouseError, UsageError
@@ -42,11 +42,13 @@ hardware = "1"  # hardware version that devices report
 support_from = {today}
 support_until = {until}  # until when security updates are promised; publish it
 security_contact = {contact}
+# mud_url = "https://example.com/device.mud.json"  # where routers find the MUD file; below the domain when left out
 # firmware = "../firmware"  # the application's source, relative to this file; the reference application when left out
 
 [release]
 core = {core}  # least version of the trusted core that the application needs
 
+{statement}
 [device]  # what `gatehouse provision` writes into new devices
 broker = "localhost"
 port = {port}
@@ -75,6 +77,7 @@ class Product:
         self.data = _toml(root / FILE)
         product = _table(self.data, "product", root / FILE)
         self.device = _table(self.data, "device", root / FILE)
+        self.statement = _table(self.data, "statement", root / FILE)
         self.name = check_name(_text(product, "name", root / FILE))
         self.domain = check_domain(_text(product, "domain", root / FILE))
         self.hardware = str(product.get("hardware", "1"))
@@ -217,6 +220,7 @@ def create(
         core=json.dumps(core.version()),
         port=BROKER_PORT,
         base_url=json.dumps(BASE_URL),
+        statement=statement_fields.template(domain),
     )
     made = [root / FILE, root / ".gitignore"]
     make_folder(root)

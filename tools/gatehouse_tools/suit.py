@@ -79,8 +79,8 @@ class Component:
 
     name: of one text part, such as "app". digest, size: SHA-256 and length of the image; left out they are those of
     `payload`, which then travels inside the envelope under `uri` ("#name" unless given). use_before: Unix seconds after
-    which it is not to be installed. device_id: 16 bytes, for this one device only. version: for people. no_return: once
-    this one is confirmed, the one before must not run again, not even where this one goes bad.
+    which it is not to be installed. device_id: 16 bytes, for this one device only. version, description: for people.
+    no_return: once this one is confirmed, the one before must not run again, not even where this one goes bad.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Component:
     device_id: bytes | None = None
     version: str | None = None
     no_return: bool = False
+    description: str | None = None
 
     def __post_init__(self) -> None:
         if self.payload is not None:
@@ -186,8 +187,9 @@ def release_manifest(
         validate += [*select, IMAGE_MATCH, _CONDITION]
         if item.payload is None:  # code; configuration and trust anchors are not invoked
             invoke += [*select, INVOKE, _DIRECTIVE]
-        if item.version is not None:
-            text[(item.name.encode(),)] = {6: item.version}
+        told = {key: words for key, words in ((5, item.description), (6, item.version)) if words is not None}
+        if told:
+            text[(item.name.encode(),)] = told
     sections = {"install": install, "validate": validate} | ({"invoke": invoke} if invoke else {})
     names = [[item.name.encode()] for item in components]
     return Manifest(sequence, names, shared, sections, {"en": text} if text else None)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 Item = TypeVar("Item")
@@ -127,9 +127,10 @@ def progress(items: Sequence[Item], label: str) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr; the function that it yields moves it by one, or by its argument."""
+    """A progress bar on stderr, with the time left; the function that it yields moves it by one, or by its argument."""
     console = err()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    label_column = TextColumn("{task.description}", markup=False)
+    columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or _json) as shown:
         task = shown.add_task(label, total=total)
         yield lambda count=1: shown.advance(task, count)

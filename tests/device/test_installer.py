@@ -126,6 +126,50 @@ def test_refusals_that_are_remembered_are_bounded():
 
 def test_same_release_again_changes_nothing():
     case, boot = start()
+    from gatehouse import installer as module
+
+    before = chip.power.count
+    installer, pack = device.offer(boot, case["releases"]["1.0.0"])
+    assert not installer.due and installer.refused is None and installer.state["state"] == "idle"
+    assert chip.power.count == before and not pack.ranges
+    found, checked = module.Installer(boot), []
+    found._admit = checked.append
+    device.offer(boot, case["releases"]["1.0.0"], found=found)
+    assert not checked, "it comes at every connect, and a signature check takes a quarter of a second"
+
+
+def test_refused_envelope_is_not_looked_at_again():
+    import asyncio
+
+    case, boot = start()
+    item = case["offers"]["flipped signature"]
+    installer, _ = device.offer(boot, item)
+    checked = []
+    real, installer._admit = installer._admit, checked.append
+    for _ in range(5):
+        asyncio.run(installer.offer(item["envelope"]))
+    assert not checked and installer.refused["count"] == 6
+    installer._admit = real
+    # The bad signature does not lock out the good one over the same manifest.
+    assert item["manifest"] == case["twins"]["honest"]["manifest"]
+    device.offer(boot, case["twins"]["honest"], found=installer)
+    assert installer.due, installer.state
+
+
+def test_refusals_that_are_remembered_are_bounded():
+    import asyncio
+
+    case, boot = start()
+    installer, _ = device.offer(boot, case["offers"]["truncated"])
+    for number in range(200):
+        asyncio.run(installer.offer(b"bogus %d" % number))
+    assert len(installer._remembered) <= 8
+    device.offer(boot, case["twins"]["honest"], found=installer)
+    assert installer.due, installer.state
+
+
+def test_same_release_again_changes_nothing():
+    case, boot = start()
     before = chip.power.count
     installer, pack = device.offer(boot, case["releases"]["1.0.0"])
     assert not installer.due and installer.refused is None and installer.state["state"] == "idle"

@@ -159,6 +159,19 @@ def test_forged_reports_are_counted_and_not_stored(database):
     ]
 
 
+def test_what_a_refused_message_says_cannot_stop_a_database(database):
+    """PostgreSQL takes no NUL in a text: a message that is told in its own words would come again for ever."""
+    batch = collector.Judge(DEVICES).batch([Message(REPORT, sealed(claims(3), kid=b"gh-1\0"), 1000.0)])
+    batch.refuse("gh-1", "key", "of \0\x1b[2J here", b"\0", 1000.0)
+    database.store(batch)
+    stored(database, (REPORT, sealed(claims(4))))
+    assert query(database, "SELECT reason, detail FROM refusals ORDER BY 1") == [
+        ("format", "report with a key id that is no device's"),
+        ("key", "of \ufffd\ufffd[2J here"),
+    ]
+    assert query(database, "SELECT number FROM reports") == [(4,)]
+
+
 def test_impossible_jump_is_kept_as_an_alarm_over_a_restart(database):
     stored(database, (REPORT, sealed(claims(3))))
     judge = collector.Judge(DEVICES, newest=database.newest)  # another collector, later

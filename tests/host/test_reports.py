@@ -254,6 +254,12 @@ def test_key_id_that_is_no_text():
     refused("format", sealed(claims(), kid=b"\xff"), DEVICES)
 
 
+@pytest.mark.parametrize("kid", [b"gh-1\x1b[2J", "gh-1\u009b2J".encode(), b"gh-1\0", b"gh/1", b"x" * 33, b""])
+def test_key_id_that_is_no_devices_writes_nothing_into_terminal_or_database(kid):
+    told = refused("format", sealed(claims(), kid=kid), DEVICES, "gh-1")
+    assert told.isprintable() and len(told) < 100
+
+
 def test_claims_that_are_no_map():
     refused("format", sealed([1, 2]), DEVICES)
 

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from .errors import GatehouseError, UsageError
+from .ui import printable
 
 BUSY_S = 30.0  # another collector's transaction takes some milliseconds
 CONNECT_S = 10
@@ -85,7 +86,7 @@ class Batch:
         row = self.refusals.setdefault(
             (device, reason), {"device": device, "reason": reason, "count": 0, "first": received}
         )
-        row |= {"count": row["count"] + 1, "last": received, "detail": detail, "message": message}
+        row |= {"count": row["count"] + 1, "last": received, "detail": printable(detail), "message": message}
 
 
 class Database:

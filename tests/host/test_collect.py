@@ -172,6 +172,27 @@ def test_what_a_refused_message_says_cannot_stop_a_database(database):
     assert query(database, "SELECT number FROM reports") == [(4,)]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boots": 1 << 63},
+        {"c6": 1 << 64},
+        {"p14": 1 << 20000},
+        {"p19": [1, b"T" * 16, 1 << 64]},
+        {"p32": {1: "t", 2: "C", 3: float("nan"), 4: None}},
+    ],
+)
+def test_one_device_cannot_stop_the_collector_with_a_number(database, changes):
+    """A report that no database takes would come again for ever: none of the others would be stored."""
+    stored(database, (REPORT, sealed(claims(3, **changes))))
+    most = (1 << 63) - 1
+    value = {1: "t", 2: "C", 3: -0.5, 4: None}
+    stored(database, (REPORT, sealed(claims(most, boots=most, c6=most, p19=[most, b"T" * 16, most], p32=value))))
+    assert query(database, "SELECT boots, number, time FROM reports") == [(most, most, most)]
+    assert query(database, "SELECT reason, count FROM refusals") == [("format", 1)]
+    assert database.lacks("gh-1", most - 1, most) == [most - 1, most]
+
+
 def test_impossible_jump_is_kept_as_an_alarm_over_a_restart(database):
     stored(database, (REPORT, sealed(claims(3))))
     judge = collector.Judge(DEVICES, newest=database.newest)  # another collector, later
@@ -179,6 +200,13 @@ def test_impossible_jump_is_kept_as_an_alarm_over_a_restart(database):
     stored(database, (REPORT, copy), (REPORT, sealed(claims(5))), judge=judge)
     found = query(database, "SELECT number, alarm FROM reports ORDER BY number")
     assert found == [(3, None), (4, "two boots have the number 7"), (5, None)]
+
+
+def test_stored_report_that_is_not_taken_any_more_keeps_no_newer_one_out():
+    old = sealed(claims(3, p32={1: "t", 2: "C", 3: float("nan"), 4: None}))
+    judge = collector.Judge(DEVICES, newest=lambda device, key: old)
+    batch = judge.batch([Message(REPORT, sealed(claims(number)), 1000.0) for number in (4, 5)])
+    assert [row["number"] for row in batch.reports] == [4, 5] and not batch.refusals
 
 
 def test_new_owner_begins_counting_anew(database):

@@ -255,6 +255,18 @@ def test_journal_is_stored_as_it_comes(database):
     assert query(database, "SELECT tag FROM journal WHERE number = 3 ORDER BY tag") == [(b"\3" * 16,), (b"?" * 16,)]
 
 
+@pytest.mark.parametrize("forged", ["entry", "before"])
+def test_forged_entry_under_an_honest_tag_does_not_keep_the_honest_one_out(database, forged):
+    """A report tells the tag of the last entry before that entry is sent: who may publish can be there first."""
+    honest = entry(2, b"\2" * 16)
+    other, before = (entry(2, b"\2" * 16, "bott"), b"\1" * 16) if forged == "entry" else (honest, b"?" * 16)
+    stored(database, (JOURNAL, message(other, before=before)))
+    stored(database, (JOURNAL, message(honest, before=b"\1" * 16)))
+    stored(database, (JOURNAL, message(honest, before=b"\1" * 16)))  # once more, and that is nothing new
+    found = query(database, "SELECT entry, before FROM journal ORDER BY received")
+    assert len(found) == 2 and (honest[0], b"\1" * 16) in found
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -271,6 +283,7 @@ def test_journal_is_stored_as_it_comes(database):
         message([b"\xff", b"1" * 16]),
         message([cbor2.dumps([1, None]), b"1" * 16]),
         message(*(entry(number, b"1" * 16) for number in range(9))),
+        message(entry(1, b"1" * 16, "x" * 256)),
         message(entry(1, b"1" * 16, "x" * 2048)),
         message(entry(1, b"1" * 16)) + b"\0",
     ],

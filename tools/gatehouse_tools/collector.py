@@ -33,6 +33,7 @@ SESSION_S = 30 * 86400  # for so long the broker keeps what it could not deliver
 KEEPALIVE_S = 30
 MAX_JOURNAL = 2048  # bytes of a message, docs/journal.md
 MAX_ENTRIES = 8
+MAX_ENTRY = 256  # bytes; a device writes no longer one
 RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
 MAX_SUMMARY = 4096  # bytes; a device's has 300
@@ -180,7 +181,7 @@ class Judge:
 
 def _entry(device: str, one: Any) -> tuple[int, bytes, bytes]:
     match one:
-        case [bytes() as entry, bytes() as tag] if len(tag) == _TAG:
+        case [bytes() as entry, bytes() as tag] if len(tag) == _TAG and len(entry) <= MAX_ENTRY:
             match cbor.loads(entry, f"journal entry of {device}"):
                 case [int() as number, None | int(), int(), str(), *_] if _is_count(number):
                     return number, entry, tag

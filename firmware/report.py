@@ -5,6 +5,7 @@ The evidence is `report`; `summary` and `sensor` tell the same to people and das
 
 import json
 from binascii import hexlify
+from errno import EIO
 
 import network
 from micropython import const
@@ -17,6 +18,8 @@ _LINK = const(33)
 _WIFI = const(34)
 _INTERFACES = const(35)
 _ACCESS = const(36)
+
+_MOST = 1e30  # a reading beyond it is none; infinite is beyond
 
 
 class Reporter:
@@ -38,7 +41,10 @@ class Reporter:
         """Read the sensor. Returns whether its state changed: fault or none."""
         before = self.fault
         try:
-            self.value = self.sensor.read()
+            value = self.sensor.read()
+            if not -_MOST < value < _MOST:  # not a number is none, and verifiers refuse a report that says it
+                raise OSError(EIO)
+            self.value = value
             self.fault = False
         except OSError as error:
             print("sensor:", error)

@@ -421,6 +421,11 @@ async def test_sensor_fault_and_its_end_are_reported():
     await until(lambda: health() == ["sensor"], "report of the fault")
     Esp32.value = 22
     await until(lambda: health() == [], "report of its end")
+    for value in (float("nan"), float("inf"), -float("inf")):  # no verifier takes a report that says one
+        app.reporter.sensor.read = lambda told=value: told
+        await until(lambda: health() == ["sensor"] and app.reporter.value is None, "report of the reading that is none")
+        app.reporter.sensor.read = lambda: -0.5
+        await until(lambda: health() == [] and app.reporter.value == -0.5, "report of its end")
     task.cancel()
 
 

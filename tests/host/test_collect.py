@@ -159,6 +159,40 @@ def test_forged_reports_are_counted_and_not_stored(database):
     ]
 
 
+def test_what_a_refused_message_says_cannot_stop_a_database(database):
+    """PostgreSQL takes no NUL in a text: a message that is told in its own words would come again for ever."""
+    batch = collector.Judge(DEVICES).batch([Message(REPORT, sealed(claims(3), kid=b"gh-1\0"), 1000.0)])
+    batch.refuse("gh-1", "key", "of \0\x1b[2J here", b"\0", 1000.0)
+    database.store(batch)
+    stored(database, (REPORT, sealed(claims(4))))
+    assert query(database, "SELECT reason, detail FROM refusals ORDER BY 1") == [
+        ("format", "report with a key id that is no device's"),
+        ("key", "of \ufffd\ufffd[2J here"),
+    ]
+    assert query(database, "SELECT number FROM reports") == [(4,)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boots": 1 << 63},
+        {"c6": 1 << 64},
+        {"p14": 1 << 20000},
+        {"p19": [1, b"T" * 16, 1 << 64]},
+        {"p32": {1: "t", 2: "C", 3: float("nan"), 4: None}},
+    ],
+)
+def test_one_device_cannot_stop_the_collector_with_a_number(database, changes):
+    """A report that no database takes would come again for ever: none of the others would be stored."""
+    stored(database, (REPORT, sealed(claims(3, **changes))))
+    most = (1 << 63) - 1
+    value = {1: "t", 2: "C", 3: -0.5, 4: None}
+    stored(database, (REPORT, sealed(claims(most, boots=most, c6=most, p19=[most, b"T" * 16, most], p32=value))))
+    assert query(database, "SELECT boots, number, time FROM reports") == [(most, most, most)]
+    assert query(database, "SELECT reason, count FROM refusals") == [("format", 1)]
+    assert database.lacks("gh-1", most - 1, most) == [most - 1, most]
+
+
 def test_impossible_jump_is_kept_as_an_alarm_over_a_restart(database):
     stored(database, (REPORT, sealed(claims(3))))
     judge = collector.Judge(DEVICES, newest=database.newest)  # another collector, later
@@ -166,6 +200,13 @@ def test_impossible_jump_is_kept_as_an_alarm_over_a_restart(database):
     stored(database, (REPORT, copy), (REPORT, sealed(claims(5))), judge=judge)
     found = query(database, "SELECT number, alarm FROM reports ORDER BY number")
     assert found == [(3, None), (4, "two boots have the number 7"), (5, None)]
+
+
+def test_stored_report_that_is_not_taken_any_more_keeps_no_newer_one_out():
+    old = sealed(claims(3, p32={1: "t", 2: "C", 3: float("nan"), 4: None}))
+    judge = collector.Judge(DEVICES, newest=lambda device, key: old)
+    batch = judge.batch([Message(REPORT, sealed(claims(number)), 1000.0) for number in (4, 5)])
+    assert [row["number"] for row in batch.reports] == [4, 5] and not batch.refusals
 
 
 def test_new_owner_begins_counting_anew(database):
@@ -214,6 +255,18 @@ def test_journal_is_stored_as_it_comes(database):
     assert query(database, "SELECT tag FROM journal WHERE number = 3 ORDER BY tag") == [(b"\3" * 16,), (b"?" * 16,)]
 
 
+@pytest.mark.parametrize("forged", ["entry", "before"])
+def test_forged_entry_under_an_honest_tag_does_not_keep_the_honest_one_out(database, forged):
+    """A report tells the tag of the last entry before that entry is sent: who may publish can be there first."""
+    honest = entry(2, b"\2" * 16)
+    other, before = (entry(2, b"\2" * 16, "bott"), b"\1" * 16) if forged == "entry" else (honest, b"?" * 16)
+    stored(database, (JOURNAL, message(other, before=before)))
+    stored(database, (JOURNAL, message(honest, before=b"\1" * 16)))
+    stored(database, (JOURNAL, message(honest, before=b"\1" * 16)))  # once more, and that is nothing new
+    found = query(database, "SELECT entry, before FROM journal ORDER BY received")
+    assert len(found) == 2 and (honest[0], b"\1" * 16) in found
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -230,6 +283,7 @@ def test_journal_is_stored_as_it_comes(database):
         message([b"\xff", b"1" * 16]),
         message([cbor2.dumps([1, None]), b"1" * 16]),
         message(*(entry(number, b"1" * 16) for number in range(9))),
+        message(entry(1, b"1" * 16, "x" * 256)),
         message(entry(1, b"1" * 16, "x" * 2048)),
         message(entry(1, b"1" * 16)) + b"\0",
     ],

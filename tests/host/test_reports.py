@@ -254,6 +254,12 @@ def test_key_id_that_is_no_text():
     refused("format", sealed(claims(), kid=b"\xff"), DEVICES)
 
 
+@pytest.mark.parametrize("kid", [b"gh-1\x1b[2J", "gh-1\u009b2J".encode(), b"gh-1\0", b"gh/1", b"x" * 33, b""])
+def test_key_id_that_is_no_devices_writes_nothing_into_terminal_or_database(kid):
+    told = refused("format", sealed(claims(), kid=kid), DEVICES, "gh-1")
+    assert told.isprintable() and len(told) < 100
+
+
 def test_claims_that_are_no_map():
     refused("format", sealed([1, 2]), DEVICES)
 
@@ -315,6 +321,13 @@ def test_a_private_claim_is_missing(label):
         ({"c274": [["gatehouse", [["app", 5]]]]}, "comparison"),
         ({"c274": [["gatehouse", [["app", True]]]]}, "comparison"),
         ({"c275": 2}, "intended_use"),
+        ({"c261": 1 << 63}, "uptime"),
+        ({"p14": 1 << 50000}, "heap_free"),
+        ({"p16": [1, 1 << 63]}, "counter"),
+        ({"p34": {1: None, 2: -(1 << 63) - 1}}, "wifi.signal"),
+        ({"p32": {1: "t", 2: "C", 3: 1 << 50000, 4: None}}, "sensor.value"),
+        ({"p32": {1: "t", 2: "C", 3: float("nan"), 4: None}}, "sensor.value"),
+        ({"p32": {1: "t", 2: "C", 3: float("inf"), 4: None}}, "sensor.value"),
     ],
 )
 def test_a_claim_of_the_wrong_kind(change, where):

@@ -1,5 +1,6 @@
 """`gatehouse watch`: what it shows as state, what it does not, and what it tells programs."""
 
+import io
 import json
 import signal
 import subprocess
@@ -9,11 +10,13 @@ import time
 
 import pytest
 from pki import Authority
+from rich.console import Console
 from test_broker import Client
 
 from cases.report import claims, report_key, sealed
-from gatehouse_tools import ca, fleet, product, reports
+from gatehouse_tools import ca, fleet, product, reports, ui
 from gatehouse_tools.broker import Broker
+from gatehouse_tools.commands import watch as commands_watch
 
 DEVICES = {"gh-1": reports.Device(report_key(0), b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
 WAIT = 20
@@ -108,6 +111,22 @@ def test_forged_report_shows_no_state(data, reason):
     assert not shown["version"] and not shown["health"]
     assert shown["proof"].startswith("refused: ") and shown["proof"].endswith(f"[{reason}]")
     assert found.entries["gh-1"] in found.unverified()
+
+
+@pytest.mark.parametrize("name", ["table", "talk"])
+def test_nothing_that_is_told_of_a_message_steers_the_terminal(name, capsys, monkeypatch):
+    found = watched()
+    found.entries["gh-1"].refusal = ("format", "evil \x1b[2J\x9b2Jgood")
+    text = fleet.proof(found.entries["gh-1"])
+    if name == "table":
+        out = io.StringIO()
+        Console(file=out, width=400).print(commands_watch.table(found))
+        shown = out.getvalue()
+    else:
+        ui.say(text)
+        shown = capsys.readouterr().err
+    assert "\x1b" not in shown and "\x9b" not in shown
+    assert "evil" in shown and "good" in shown
 
 
 def test_report_of_a_newer_time_that_is_unproven_is_told():

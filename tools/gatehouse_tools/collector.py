@@ -6,6 +6,7 @@ killed comes again. Storing twice is storing once (database.py), so nothing is l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import queue
@@ -32,6 +33,7 @@ SESSION_S = 30 * 86400  # for so long the broker keeps what it could not deliver
 KEEPALIVE_S = 30
 MAX_JOURNAL = 2048  # bytes of a message, docs/journal.md
 MAX_ENTRIES = 8
+MAX_ENTRY = 256  # bytes; a device writes no longer one
 RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
 ASKS = 3  # times for one entry: the broker may be killed again, with the question or with the answer
@@ -125,7 +127,9 @@ class Judge:
         """The newest report of a device that there is."""
         if (device, mark) not in self._newest:
             message = self._stored(device, mark)
-            self._newest[device, mark] = reports.verify(message, self._devices, device) if message else None
+            self._newest[device, mark] = None
+            with contextlib.suppress(GatehouseError):  # by tools that took more: it must not keep newer ones out
+                self._newest[device, mark] = reports.verify(message, self._devices, device) if message else None
         return self._newest[device, mark]
 
     def _verified(self, device: str, payload: bytes) -> reports.Report:
@@ -178,7 +182,7 @@ class Judge:
 
 def _entry(device: str, one: Any) -> tuple[int, bytes, bytes]:
     match one:
-        case [bytes() as entry, bytes() as tag] if len(tag) == _TAG:
+        case [bytes() as entry, bytes() as tag] if len(tag) == _TAG and len(entry) <= MAX_ENTRY:
             match cbor.loads(entry, f"journal entry of {device}"):
                 case [int() as number, None | int(), int(), str(), *_] if _is_count(number):
                     return number, entry, tag

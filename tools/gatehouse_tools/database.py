@@ -1,7 +1,7 @@
 """Where a collector keeps what it has verified: SQLite or PostgreSQL, through SQLAlchemy (docs/collect.md).
 
 Storing is idempotent: a message that comes again changes nothing. A report is known by device, key and counter, an
-entry of a journal by device, number and tag, so that two entries of one number, which is an alarm, are both kept.
+entry of a journal by all of it, so that two entries of one number, which is an alarm, are both kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from .errors import GatehouseError, UsageError
+from .ui import printable
 
 BUSY_S = 30.0  # another collector's transaction takes some milliseconds
 CONNECT_S = 10
@@ -44,8 +45,9 @@ JOURNAL = sa.Table(
     sa.Column("device", sa.String(32), primary_key=True),
     sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("tag", sa.LargeBinary(16), primary_key=True),
-    sa.Column("before", sa.LargeBinary(16), nullable=False),  # the tag of the entry before, by the message
-    sa.Column("entry", sa.LargeBinary, nullable=False),  # CBOR, as it came
+    # In the key, too: who knows a tag (reports tell it) must not keep the honest entry out with one that is not.
+    sa.Column("before", sa.LargeBinary(16), primary_key=True),  # the tag of the entry before, by the message
+    sa.Column("entry", sa.LargeBinary, primary_key=True),  # CBOR, as it came
     sa.Column("boots", sa.BigInteger, nullable=False),  # boot count of the sending
     sa.Column("received", sa.Double, nullable=False),
 )
@@ -85,7 +87,7 @@ class Batch:
         row = self.refusals.setdefault(
             (device, reason), {"device": device, "reason": reason, "count": 0, "first": received}
         )
-        row |= {"count": row["count"] + 1, "last": received, "detail": detail, "message": message}
+        row |= {"count": row["count"] + 1, "last": received, "detail": printable(detail), "message": message}
 
 
 class Database:

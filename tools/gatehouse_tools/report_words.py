@@ -5,6 +5,7 @@ Labels that are not in a table are left out: a newer device may say more than th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from . import cbor
 from .errors import GatehouseError
 
 PRIVATE = -70001  # the label of Gatehouse's own map
+LIMIT = 1 << 63  # beyond it no database has integers; a device counts nothing up to there
 RESETS = ("unknown", "power-on", "hard reset", "watchdog", "deep sleep", "soft reset")  # machine.reset_cause() on ESP32
 DEBUG = ("enabled", "disabled", "disabled since boot", "disabled permanently", "disabled fully and permanently")
 COMPARISONS = {1: "success", 2: "failure", 3: "not run", 4: "absent"}  # RFC 9711, section 4.2.17
@@ -64,21 +66,21 @@ def _inner(table: Table, where: str) -> Reader:
 
 
 def _uint(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("no unsigned integer")
+    if type(value) is not int or not 0 <= value < LIMIT:
+        raise ValueError("no unsigned integer below 2^63")
     return value
 
 
 def _int(value: Any) -> int:
-    if type(value) is not int:
-        raise ValueError("no integer")
+    if type(value) is not int or not -LIMIT <= value < LIMIT:
+        raise ValueError("no integer of 64 bits")
     return value
 
 
 def _number(value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("no number")
-    return value
+    if type(value) is float and math.isfinite(value):  # JSON knows no other
+        return value
+    return _int(value)
 
 
 def _text(value: Any) -> str:

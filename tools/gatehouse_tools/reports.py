@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cbor, cose, report_words
+from . import cbor, cose, report_words, topics
 from .errors import GatehouseError
 
 PROFILE = "tag:gatehouse.example,2026:report-1"
@@ -231,10 +231,11 @@ def _unwrap(data: bytes) -> cose.Mac0:
 
 
 def _device_id(kid: bytes) -> str:
-    try:
-        return kid.decode()
-    except UnicodeDecodeError:
-        raise GatehouseError("report with a key id that is no device's", "format") from None
+    # Anybody can have made it, and errors tell it: to a terminal, and to a database that takes no NUL.
+    name = kid.decode("ascii", "replace")
+    if not topics.is_device_id(name):
+        raise GatehouseError("report with a key id that is no device's", "format")
+    return name
 
 
 def _read(device: str, payload: bytes) -> Report:

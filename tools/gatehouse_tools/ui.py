@@ -74,7 +74,7 @@ def err() -> Console:
 def show(text: str = "", style: str = "") -> None:
     """One line of the result, on stdout; nothing with --json."""
     if not _json:
-        out().print(Text(_printable(text), style))
+        out().print(Text(printable(text), style))
 
 
 def rows(pairs: Iterable[Row], indent: str = "") -> None:
@@ -85,7 +85,7 @@ def rows(pairs: Iterable[Row], indent: str = "") -> None:
     for label, text in pairs:
         shown = "" if label == last else label
         if not _json:
-            out().print(Text(indent) + Text(shown.ljust(width), "bold") + Text("  " + _printable(text)))
+            out().print(Text(indent) + Text(shown.ljust(width), "bold") + Text("  " + printable(text)))
         last = label
 
 
@@ -97,22 +97,22 @@ def result(data: dict[str, Any]) -> None:
 
 def say(text: str, style: str = "dim") -> None:
     """Talk: what is being done. On stderr, with --json too."""
-    err().print(Text(text, style))
+    err().print(Text(printable(text), style))
 
 
 def warn(text: str) -> None:
     """Something that is not an error, but that its reader should know. On stderr."""
-    err().print(Text("warning: ", "yellow") + Text(_printable(text)))
+    err().print(Text("warning: ", "yellow") + Text(printable(text)))
 
 
 def error(text: str, reason: str | None = None) -> None:
     """The one line of a failure, with its stable reason code; with --json an object on stdout as well."""
-    told = Text("gatehouse: ", "red") + Text(_printable(text))
+    told = Text("gatehouse: ", "red") + Text(printable(text))
     err().print(told + Text(f" [{reason}]" if reason else "", "dim"))
     result({"ok": False, "error": text, "reason": reason})
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """`text` on one line and without control characters: what stands in a file must not steer a terminal."""
     return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
 

@@ -164,7 +164,7 @@ def table(watched: fleet.Fleet) -> Table:
         shown.add_column(name, overflow="fold")
     for entry in watched.entries.values():
         style = "red" if entry.refusal else "" if entry.report else "dim"
-        shown.add_row(*(Text(cell) for cell in fleet.row(entry, time.time())), style=style)
+        shown.add_row(*(Text(ui.printable(cell)) for cell in fleet.row(entry, time.time())), style=style)
     return shown
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import core, keys, lms_keys, statement_fields, suit
+from . import core, keys, lms_keys, suit
 from .errors import GatehouseError, UsageError
 from .image import partitions
+from .statement_fields import template as statement_template
 
 FILE = "product.toml"
 ENVIRONMENT = "GATEHOUSE_PRODUCT"
@@ -250,7 +251,7 @@ def create(
         core=json.dumps(core.version()),
         port=BROKER_PORT,
         base_url=json.dumps(BASE_URL),
-        statement=statement_fields.template(domain),
+        statement=statement_template(domain),
     )
     made = [root / FILE, root / ".gitignore"]
     make_folder(root)

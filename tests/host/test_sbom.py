@@ -149,6 +149,15 @@ def test_a_firmware_image_has_its_own(item: product.Product, tmp_path: pathlib.P
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text()) is None
 
 
+def test_a_build_has_one_and_leaves_that_of_a_release_alone(item: product.Product) -> None:
+    done = shop.run("build", "--version", "1.0.0", "--json", "--product", item.root)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(done.json["sbom"]).read_text()) is None
+    made = shop.release(item, "1.0.0")
+    signed = made.sbom.read_bytes()
+    assert shop.run("build", "--version", "1.0.0", "--json", "--product", item.root).json["sbom"] is None
+    assert made.sbom.read_bytes() == signed
+
+
 def test_a_roll_back_names_the_one_that_was_signed_before(item: product.Product) -> None:
     old = shop.release(item, "1.0.0")
     shop.release(item, "1.1.0")

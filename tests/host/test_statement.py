@@ -127,12 +127,17 @@ def test_a_support_period_that_is_none_is_refused(item: product.Product, until: 
 
 
 @pytest.mark.parametrize(
-    ("until", "warned"), [("2031-10", True), ("2031-11-25", True), ("2031-11-26", False), ("2031-11", False)]
+    ("until", "warned"), [("2031-10", True), ("2031-11-24", True), ("2031-11-25", False), ("2031-11", False)]
 )
 def test_a_short_support_period_is_warned_about(item: product.Product, until: str, warned: bool) -> None:
     edit(item, "support_from = ", 'support_from = "2026-11-26"')
     made = statement.make(edit(item, "support_until = ", f'support_until = "{until}"'), TODAY)
     assert any("Cyber Resilience Act" in text for text in made.warnings) is warned
+
+
+def test_a_period_may_begin_on_a_leap_day(item: product.Product) -> None:
+    edit(item, "support_from = ", 'support_from = "2028-02-29"')
+    assert statement.make(edit(item, "support_until = ", 'support_until = "2033-02"'), TODAY).warnings == []
 
 
 def test_what_a_reader_would_ask_is_warned_about(item: product.Product) -> None:

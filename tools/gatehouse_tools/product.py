@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import core, keys, lms_keys, statement_fields, suit
+from . import core, keys, lms_keys, suit
 from .boards import Board
 from .boards import load as load_board
 from .errors import GatehouseError, UsageError
+from .statement_fields import template as statement_template
 
 FILE = "product.toml"
 ENVIRONMENT = "GATEHOUSE_PRODUCT"
@@ -220,7 +221,7 @@ def create(
         core=json.dumps(core.version()),
         port=BROKER_PORT,
         base_url=json.dumps(BASE_URL),
-        statement=statement_fields.template(domain),
+        statement=statement_template(domain),
     )
     made = [root / FILE, root / ".gitignore"]
     make_folder(root)

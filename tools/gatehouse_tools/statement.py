@@ -48,7 +48,7 @@ def make(item: product.Product, today: datetime.date) -> Statement:
     boards = [item.board(name).model for name in item.boards]
     sections: list[tuple[str, list[Block]]] = [
         ("What it is, and for whom", _identity(item, told, boards, released)),
-        ("What is assumed", [told["environment"], told["risks"], f"It is not made for this: {told['not_for']}"]),
+        ("What is assumed", [told["environment"], told["risks"], f"It is not made for this use: {told['not_for']}"]),
         ("What it can do, and how to use it", [_capabilities(config.interfaces), *_limits()]),
         ("Network", _network(item, config)),
         ("Support", _support(told, begin, end)),
@@ -58,7 +58,8 @@ def make(item: product.Product, today: datetime.date) -> Statement:
         ("End of life", [f"Support ends on {end}.", told["end_of_life"]]),
     ]
     made = Statement(f"Security statement: {item.name}", sections)
-    if (end.year, end.month, end.day) < (begin.year + _LEAST_YEARS, begin.month, begin.day):
+    after = end + datetime.timedelta(days=1)  # the first day without; so a period may begin on a leap day
+    if (after.year, after.month, after.day) < (begin.year + _LEAST_YEARS, begin.month, begin.day):
         made.warnings.append(f"support for less than {_LEAST_YEARS} years: the EU's Cyber Resilience Act asks for more")
     if end < today:
         made.warnings.append(f"support ended on {end}")

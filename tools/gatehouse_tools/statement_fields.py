@@ -32,7 +32,7 @@ FIELDS = {
         "where it is meant to be: place, network, who is near it",
         "Indoors, on a private Wi-Fi network, within reach of people whom the owner trusts.",
     ),
-    "not_for": Field("what it must not be used for", "Nothing where a wrong or missing reading can hurt somebody."),
+    "not_for": Field("what it must not be used for", "Where a wrong or missing reading can hurt somebody."),
     "risks": Field(
         "one assumption about risk a text",
         [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from .. import build, pack, product, ui
+from .. import build, pack, product, sbom, ui
 
 
 @click.command("build")
@@ -17,8 +18,8 @@ from .. import build, pack, product, ui
 @ui.product_option
 @ui.json_option
 def command(version: str, source: Path | None, raw: bool, product_dir: str | None) -> None:
-    """Compile the application with mpy-cross and write its index and its pack to dist/. The same source gives the same
-    bytes. What a device would refuse (a path, a module's name, a size) is refused here.
+    """Compile the application with mpy-cross and write its index, its pack and its SBOM to dist/. The same source
+    gives the same pack. What a device would refuse (a path, a module's name, a size) is refused here.
 
     \b
     Example:
@@ -27,8 +28,20 @@ def command(version: str, source: Path | None, raw: bool, product_dir: str | Non
     item = product.find(product_dir)
     built = run(item, product.check_version(version), source, raw)
     path = build.save(item, built, version)
+    bill = _bill(item, built, version)
     show(built, path)
-    ui.result({"ok": True, "pack": str(path), **facts(built)})
+    if bill:
+        ui.show(f"SBOM   {bill}")
+    ui.result({"ok": True, "pack": str(path), "sbom": str(bill) if bill else None, **facts(built)})
+
+
+def _bill(item: product.Product, built: build.Built, version: str) -> Path | None:
+    """The bill of materials of a build, unless that version was released: then the one that was signed stays."""
+    if any(one["version"] == version for one in item.releases()):
+        return None
+    path = item.dist / f"{item.name}-{version}{sbom.SUFFIX}"
+    product.write(path, sbom.make(item, item.board(), int(time.time()), built, None))
+    return path
 
 
 def run(item: product.Product, version: str, source: Path | None = None, raw: bool = False) -> build.Built:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
 
 import cbor2
 import pytest
@@ -570,6 +571,50 @@ def test_messages_of_an_earlier_connection_are_not_acknowledged(monkeypatch):
     inbox.acknowledge([Message(REPORT, b"", 0.0, mid, qos, session) for mid, qos, session in
                        ((1, 1, 1), (2, 1, 2), (0, 0, 2), (3, 1, 2))])  # fmt: skip
     assert told == [(2, 1), (3, 1)]
+
+
+def arrives(inbox, topic, payload, qos):
+    one = collector.mqtt.MQTTMessage(1, topic.encode())
+    one.payload, one.qos = payload, qos
+    inbox._received(None, None, one)
+
+
+def test_flood_of_what_needs_no_acknowledgement_is_bounded():
+    """The broker's window holds back what is sent at QoS 1, and nothing else."""
+    inbox = collector.Inbox("group", "name", None, print)
+    for _ in range(2 * collector.WINDOW):
+        arrives(inbox, "gatehouse/gh-1/summary", b"{}", 0)
+    for _ in range(collector.WINDOW):
+        arrives(inbox, REPORT, b"x", 1)
+    found = [inbox._queue.get_nowait() for _ in range(inbox._queue.qsize())]
+    assert [sum(one.qos == qos for one in found) for qos in (0, 1)] == [collector.WINDOW, collector.WINDOW]
+    arrives(inbox, "gatehouse/gh-1/summary", b"{}", 0)
+    assert inbox.take(0)[0].payload == b"{}", "there is room again"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_messages_that_come_again_are_not_kept_twice(kept):
+    """While a database is away, each new connection brings the whole window once more."""
+    inbox = collector.Inbox("group", "name", None, print)
+    client = types.SimpleNamespace(subscribe=lambda filters: None)
+    good = types.SimpleNamespace(is_failure=False)
+    for _ in range(3):
+        inbox._connected(client, None, types.SimpleNamespace(session_present=kept), good, None)
+        arrives(inbox, REPORT, b"x", 1)
+    assert inbox._queue.qsize() == (1 if kept else 3), "a broker that forgot the session sends nothing again"
+
+
+@needs_mosquitto
+def test_message_of_any_size_does_not_reach_a_collector(house, tmp_path):
+    _, authority, broker = house
+    with Client(broker, authority, "host") as client:
+        with collect(house, f"sqlite:///{tmp_path / 'reports.db'}", "--name", "big", "--idle", "3") as process:
+            connected(process)
+            client.publish(REPORT, b"x" * (1 << 20))
+            client.publish(REPORT, b"y" * reports.MAX_REPORT)
+            process.wait(WAIT)
+    found = query_file(tmp_path / "reports.db", "SELECT reason, count, length(message) FROM refusals")
+    assert found == [("format", 1, reports.MAX_REPORT)]
 
 
 @needs_mosquitto

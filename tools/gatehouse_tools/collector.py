@@ -26,6 +26,7 @@ from .errors import GatehouseError
 
 ROWS = ("report", "journal", "summary")  # of the topic table: what is stored
 WINDOW = 500  # messages under way to a collector; so many are sent again when it is killed
+MAX_PACKET = reports.MAX_REPORT + 512  # bytes; with topic and head. The broker keeps larger ones to itself
 LINGER_S = 0.02  # for more to come into the same transaction
 RETRY_S = 2.0  # until a database that was away is tried again
 RELOAD_S = 5.0  # between looks for devices that were provisioned meanwhile
@@ -220,6 +221,7 @@ class Inbox:
         properties: Any = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_S
         properties.ReceiveMaximum = WINDOW
+        properties.MaximumPacketSize = MAX_PACKET
         self._client.connect_timeout = limit
         self._client.connect(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
         self._client.loop_start()
@@ -260,8 +262,12 @@ class Inbox:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _connected(self, client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         self._session += 1
+        if flags.session_present:  # all that waits here was not acknowledged, and comes again
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._queue.get_nowait()
         if reason.is_failure:
             self._answer.put(f"it refuses us: {reason}")
         else:
@@ -277,6 +283,8 @@ class Inbox:
         self._talk(f"connection lost ({reason}); trying again")
 
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
+        if not one.qos and self._queue.qsize() >= WINDOW:
+            return  # nothing holds a flood of these back, and a device sends only its summary so: the next one is as good
         self._queue.put(Message(one.topic, bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 

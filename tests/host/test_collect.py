@@ -341,7 +341,7 @@ def with_head(number, last, acknowledged):
     return sealed(found)
 
 
-def test_entries_that_a_broker_took_and_nobody_has_are_asked_for_once(tmp_path, monkeypatch):
+def test_entries_that_a_broker_took_and_nobody_has_are_asked_for(tmp_path, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(collector.time, "monotonic", lambda: clock[0])
     numbers = iter(range(1, 100))
@@ -371,6 +371,24 @@ def test_entries_that_a_broker_took_and_nobody_has_are_asked_for_once(tmp_path, 
         comes(7)
         assert asked(8, 8) == []
         assert asked(900, 900) == [("gh-1", 900 - collector.RING)], "what a ring can hold"
+
+
+def test_request_for_entries_that_got_lost_is_made_again(tmp_path, monkeypatch):
+    """Whoever loses one request (the device may be away by then) must not have the entries left out for ever."""
+    clock = [1000.0]
+    monkeypatch.setattr(collector.time, "monotonic", lambda: clock[0])
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        inbox = Script(*([(1, with_head(number, 5, 5))] for number in range(1, 20)))
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, print)
+        for _ in range(collector.ASKS + 3):
+            clock[0] += collector.ASK_S
+            taker._store(inbox.take(0))
+        assert inbox.asked == [("gh-1", 0)] * collector.ASKS, "and not for ever: it may have lost them"
+        stored(database, (JOURNAL, message(*(entry(one, bytes([one]) * 16) for one in range(1, 6)))))
+        clock[0] += collector.ASK_S
+        inbox.batches = [[Message(REPORT, with_head(30, 6, 6), 1000.0, 1, 1)]]
+        taker._store(inbox.take(0))
+        assert inbox.asked[collector.ASKS :] == [("gh-1", 5)], "another entry has its own requests"
 
 
 def test_acknowledged_after_the_commit_and_not_before(tmp_path, monkeypatch):
@@ -607,12 +625,12 @@ def test_messages_that_come_again_are_not_kept_twice(kept):
 @needs_mosquitto
 def test_message_of_any_size_does_not_reach_a_collector(house, tmp_path):
     _, authority, broker = house
-    with Client(broker, authority, "host") as client:
-        with collect(house, f"sqlite:///{tmp_path / 'reports.db'}", "--name", "big", "--idle", "3") as process:
-            connected(process)
-            client.publish(REPORT, b"x" * (1 << 20))
-            client.publish(REPORT, b"y" * reports.MAX_REPORT)
-            process.wait(WAIT)
+    url = f"sqlite:///{tmp_path / 'reports.db'}"
+    with Client(broker, authority, "host") as client, collect(house, url, "--name", "big", "--idle", "3") as process:
+        connected(process)
+        client.publish(REPORT, b"x" * (1 << 20))
+        client.publish(REPORT, b"y" * reports.MAX_REPORT)
+        process.wait(WAIT)
     found = query_file(tmp_path / "reports.db", "SELECT reason, count, length(message) FROM refusals")
     assert found == [("format", 1, reports.MAX_REPORT)]
 

@@ -37,6 +37,7 @@ MAX_ENTRIES = 8
 MAX_ENTRY = 256  # bytes; a device writes no longer one
 RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
+ASKS = 5  # times that it is asked for one entry
 MAX_SUMMARY = 4096  # bytes; a device's has 300
 _TAG = 16
 _json = json.JSONEncoder(ensure_ascii=False).encode
@@ -284,7 +285,7 @@ class Inbox:
 
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
         if not one.qos and self._queue.qsize() >= WINDOW:
-            return  # nothing holds a flood of these back, and a device sends only its summary so: the next one is as good
+            return  # nothing holds a flood of these back; a device sends only its summary so, and the next is as good
         self._queue.put(Message(one.topic, bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 
@@ -294,7 +295,7 @@ class Collector:
     def __init__(self, inbox: Any, judge: Judge, database: Database, talk: Callable[[str], None]) -> None:
         self._inbox, self._judge, self._database, self._talk = inbox, judge, database, talk
         self.stop = threading.Event()
-        self._asked: dict[str, tuple[float, list[int]]] = {}  # when each device was asked last, and for which entries
+        self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
         self.messages = 0
         self.refused: dict[tuple[str, str], int] = {}
 
@@ -343,16 +344,19 @@ class Collector:
     def _ask(self, device: str, acknowledged: int, now: float) -> None:
         """Ask for entries that a broker took and never gave us: it was killed, or there was no collector then.
 
-        What does not come when it was asked for is not in the device's ring any more: nobody asks for it twice.
+        A request or its answer may get lost, so it is made again. A device sends in order: what does not come while a
+        later one does is not in its ring any more.
         """
-        asked, hopeless = self._asked.get(device, (now - ASK_S, []))
+        asked, times = self._asked.get(device, (now - ASK_S, {}))
         if now - asked < ASK_S:
             return
         try:
             lacking = self._database.lacks(device, max(1, acknowledged - RING + 1), acknowledged)
         except Unavailable:
             return  # the next report tells of it again
-        wanted = [number for number in lacking if number not in hopeless]
+        came = max(times.keys() - set(lacking), default=0)
+        times = {number: ASKS if number < came and number in times else times.get(number, 0) for number in lacking}
+        wanted = [number for number in lacking if times[number] < ASKS]
         if wanted:
             self._inbox.ask(device, wanted[0] - 1)
-            self._asked[device] = now, lacking
+            self._asked[device] = now, {number: times[number] + 1 for number in lacking}

@@ -1,6 +1,7 @@
 """`gatehouse collect`: what is stored, what is refused and counted, and that nothing is lost or there twice."""
 
 import contextlib
+import hmac
 import json
 import os
 import shutil
@@ -633,6 +634,33 @@ def test_message_of_any_size_does_not_reach_a_collector(house, tmp_path):
         process.wait(WAIT)
     found = query_file(tmp_path / "reports.db", "SELECT reason, count, length(message) FROM refusals")
     assert found == [("format", 1, reports.MAX_REPORT)]
+
+
+@needs_mosquitto
+def test_another_client_cannot_end_the_session_of_a_collector(house, tmp_path, monkeypatch):
+    """Mosquitto lets whoever has a certificate come under any client id, and forget what waits there."""
+    root, authority, broker = house
+    ids = []
+    real = collector.mqtt.Client
+    with monkeypatch.context() as patched:
+        patched.setattr(collector.mqtt, "Client", lambda version, name, **rest: ids.append(name) or real(version, name))
+        secret = product.session_secret(root / "ca")
+        for group, name, key in (("collect", "c", secret), ("collect", "d", secret), ("collect", "c", b"?" * 16)):
+            collector.Inbox(group, name, None, print, secret=key)
+    assert len(set(ids)) == 3
+    assert product.session_secret(root / "ca") == secret and len(secret) == 16
+    database = tmp_path / "reports.db"
+    with collect(house, f"sqlite:///{database}", "--name", "c", "--idle", "1") as process:
+        process.communicate(timeout=WAIT)
+    with Client(broker, authority, "gh-2") as device:
+        device.publish("gatehouse/gh-2/report", sealed(claims(77), kid=b"gh-2"))
+    guess = hmac.digest(b"", b"collect c", "sha256").hex()[:32]
+    for taken in ("gatehouse-collect-c", f"gatehouse-collect-c-{guess}", ids[2]):
+        with Client(broker, authority, "gh-1", taken):
+            pass
+    with collect(house, f"sqlite:///{database}", "--name", "c", "--idle", "2") as process:
+        process.communicate(timeout=WAIT)
+    assert query_file(database, "SELECT device, number FROM reports WHERE number = 77") == [("gh-2", 77)]
 
 
 @needs_mosquitto

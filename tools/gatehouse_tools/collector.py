@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
 import queue
 import threading
@@ -198,19 +199,27 @@ class Inbox:
     """A session with the broker that outlives connections: what is not acknowledged comes again.
 
     group: collectors of one group share the messages (MQTT 5, section 4.8.2); name: this one, whose session it is.
-    `talk(text)` gets what happens to the connection.
+    `talk(text)` gets what happens to the connection; `secret` is product.session_secret().
     """
 
     def __init__(
-        self, group: str, name: str, tls: Any, talk: Callable[[str], None], clock: Callable[[], float] = time.time
+        self,
+        group: str,
+        name: str,
+        tls: Any,
+        talk: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+        secret: bytes = b"",
     ) -> None:
         self._talk, self._clock = talk, clock
         self._filters = [f"$share/{group}/{topics.topic(row, id='+')}" for row in ROWS]
         self._queue: queue.Queue[Message] = queue.Queue()
         self._answer: queue.Queue[str | None] = queue.Queue()
         self._session = 0
+        # Not to be guessed: a device that came under this client id would end the session with all that waits there.
+        mark = hmac.digest(secret, f"{group} {name}".encode(), hashlib.sha256).hex()[:32]
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, f"gatehouse-{group}-{name}", protocol=mqtt.MQTTv5, manual_ack=True
+            mqtt.CallbackAPIVersion.VERSION2, f"gatehouse-{group}-{name}-{mark}", protocol=mqtt.MQTTv5, manual_ack=True
         )
         if tls is not None:
             self._client.tls_set_context(tls)

@@ -1,6 +1,7 @@
 """`gatehouse collect`: what is stored, what is refused and counted, and that nothing is lost or there twice."""
 
 import contextlib
+import hmac
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
 
 import cbor2
 import pytest
@@ -340,7 +342,7 @@ def with_head(number, last, acknowledged):
     return sealed(found)
 
 
-def test_entries_that_a_broker_took_and_nobody_has_are_asked_for_a_few_times(tmp_path):
+def test_entries_that_a_broker_took_and_nobody_has_are_asked_for(tmp_path):
     clock = [1000.0]
     numbers = iter(range(1, 100))
     with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
@@ -365,12 +367,27 @@ def test_entries_that_a_broker_took_and_nobody_has_are_asked_for_a_few_times(tmp
         comes(8)
         assert asked(8, 8, 1) == [], "it needs its time"
         comes(5)
-        assert asked(8, 8) == [("gh-1", 3)], "the broker may have been killed with it"
-        assert asked(8, 8) == [("gh-1", 3)]
-        assert asked(8, 8) == [("gh-1", 6)], "4 is in its ring no more; 7 was asked for twice"
+        assert asked(8, 8) == [("gh-1", 6)], "4 is in its ring no more"
         comes(7)
         assert asked(8, 8) == []
         assert asked(900, 900) == [("gh-1", 900 - collector.RING)], "what a ring can hold"
+
+
+def test_request_for_entries_that_got_lost_is_made_again(tmp_path):
+    """Whoever loses one request (the device may be away by then) must not have the entries left out for ever."""
+    clock = [1000.0]
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        inbox = Script(*([(1, with_head(number, 5, 5))] for number in range(1, 20)))
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, print, lambda: clock[0])
+        for _ in range(collector.ASKS + 3):
+            clock[0] += collector.ASK_S
+            taker._store(inbox.take(0))
+        assert inbox.asked == [("gh-1", 0)] * collector.ASKS, "and not for ever: it may have lost them"
+        stored(database, (JOURNAL, message(*(entry(one, bytes([one]) * 16) for one in range(1, 6)))))
+        clock[0] += collector.ASK_S
+        inbox.batches = [[Message(REPORT, with_head(30, 6, 6), 1000.0, 1, 1)]]
+        taker._store(inbox.take(0))
+        assert inbox.asked[collector.ASKS :] == [("gh-1", 5)], "another entry has its own requests"
 
 
 def test_acknowledged_after_the_commit_and_not_before(tmp_path, monkeypatch):
@@ -571,6 +588,77 @@ def test_messages_of_an_earlier_connection_are_not_acknowledged(monkeypatch):
     inbox.acknowledge([Message(REPORT, b"", 0.0, mid, qos, session) for mid, qos, session in
                        ((1, 1, 1), (2, 1, 2), (0, 0, 2), (3, 1, 2))])  # fmt: skip
     assert told == [(2, 1), (3, 1)]
+
+
+def arrives(inbox, topic, payload, qos):
+    one = collector.mqtt.MQTTMessage(1, topic.encode())
+    one.payload, one.qos = payload, qos
+    inbox._received(None, None, one)
+
+
+def test_flood_of_what_needs_no_acknowledgement_is_bounded():
+    """The broker's window holds back what is sent at QoS 1, and nothing else."""
+    inbox = collector.Inbox("group", "name", None, print)
+    for _ in range(2 * collector.WINDOW):
+        arrives(inbox, "gatehouse/gh-1/summary", b"{}", 0)
+    for _ in range(collector.WINDOW):
+        arrives(inbox, REPORT, b"x", 1)
+    found = [inbox._queue.get_nowait() for _ in range(inbox._queue.qsize())]
+    assert [sum(one.qos == qos for one in found) for qos in (0, 1)] == [collector.WINDOW, collector.WINDOW]
+    arrives(inbox, "gatehouse/gh-1/summary", b"{}", 0)
+    assert inbox.take(0)[0].payload == b"{}", "there is room again"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_messages_that_come_again_are_not_kept_twice(kept):
+    """While a database is away, each new connection brings the whole window once more."""
+    inbox = collector.Inbox("group", "name", None, print)
+    client = types.SimpleNamespace(subscribe=lambda filters: None)
+    good = types.SimpleNamespace(is_failure=False)
+    for _ in range(3):
+        inbox._connected(client, None, types.SimpleNamespace(session_present=kept), good, None)
+        arrives(inbox, REPORT, b"x", 1)
+    assert inbox._queue.qsize() == (1 if kept else 3), "a broker that forgot the session sends nothing again"
+
+
+@needs_mosquitto
+def test_message_of_any_size_does_not_reach_a_collector(house, tmp_path):
+    _, authority, broker = house
+    url = f"sqlite:///{tmp_path / 'reports.db'}"
+    with Client(broker, authority, "host") as client, collect(house, url, "--name", "big", "--idle", "3") as process:
+        connected(process)
+        client.publish(REPORT, b"x" * (1 << 20))
+        client.publish(REPORT, b"y" * reports.MAX_REPORT)
+        process.wait(WAIT)
+    found = query_file(tmp_path / "reports.db", "SELECT reason, count, length(message) FROM refusals")
+    assert found == [("format", 1, reports.MAX_REPORT)]
+
+
+@needs_mosquitto
+def test_another_client_cannot_end_the_session_of_a_collector(house, tmp_path, monkeypatch):
+    """Mosquitto lets whoever has a certificate come under any client id, and forget what waits there."""
+    root, authority, broker = house
+    ids = []
+    real = collector.mqtt.Client
+    with monkeypatch.context() as patched:
+        patched.setattr(collector.mqtt, "Client", lambda version, name, **rest: ids.append(name) or real(version, name))
+        secret = product.session_secret(root / "ca")
+        for group, name, key in (("collect", "c", secret), ("collect", "d", secret), ("collect", "c", b"?" * 16)):
+            collector.Inbox(group, name, None, print, secret=key)
+    assert len(set(ids)) == 3
+    assert product.session_secret(root / "ca") == secret and len(secret) == 16
+    database = tmp_path / "reports.db"
+    with collect(house, f"sqlite:///{database}", "--name", "c", "--idle", "1") as process:
+        process.communicate(timeout=WAIT)
+    with Client(broker, authority, "gh-2") as device:
+        device.publish("gatehouse/gh-2/report", sealed(claims(77), kid=b"gh-2"))
+    guess = hmac.digest(b"", b"collect c", "sha256").hex()[:32]
+    for taken in ("gatehouse-collect-c", f"gatehouse-collect-c-{guess}", ids[2]):
+        with Client(broker, authority, "gh-1", taken):
+            pass
+    with collect(house, f"sqlite:///{database}", "--name", "c", "--idle", "2") as process:
+        process.communicate(timeout=WAIT)
+    assert query_file(database, "SELECT device, number FROM reports WHERE number = 77") == [("gh-2", 77)]
 
 
 @needs_mosquitto

@@ -55,7 +55,8 @@ def test_what_is_in_it_and_what_is_not(item, tmp_path):
     assert done.code == 0 and done.json["devices"] == ["gh-1"]
     files = {str(path.relative_to(kit)) for path in kit.rglob("*") if path.is_file()}
     assert files == {
-        "product.toml", "ca/ca.pem", "ca/host.pem", "ca/host-key.pem", "devices/gh-1/device.json",
+        "product.toml", "ca/ca.pem", "ca/host.pem", "ca/host-key.pem", "ca/session-key",
+        "devices/gh-1/device.json",
         "devices/gh-1/secrets.json",
     }  # fmt: skip
     kept = json.loads((kit / "devices/gh-1/secrets.json").read_text())
@@ -63,7 +64,7 @@ def test_what_is_in_it_and_what_is_not(item, tmp_path):
     assert b"sesame" not in b"".join(path.read_bytes() for path in kit.rglob("*.*"))
     subject = ca.load_certificate(kit / "ca" / "host.pem").subject.rfc4514_string()
     assert topics.VERIFIER in subject and "host" not in subject
-    for secret in ("ca/host-key.pem", "devices/gh-1/secrets.json"):
+    for secret in ("ca/host-key.pem", "ca/session-key", "devices/gh-1/secrets.json"):
         assert not (kit / secret).stat().st_mode & 0o077
     assert reports.verify(sealed(claims()), reports.known_devices(product.find(kit).devices)).device == "gh-1"
 

@@ -141,6 +141,31 @@ def test_report_of_a_newer_time_that_is_unproven_is_told():
     assert cells(found, now=clock[0])["proof"] == "verified"
 
 
+def test_flood_of_invented_devices_fills_neither_memory_nor_table():
+    found = watched()
+    for number in range(2 * fleet.STRANGERS):
+        found.take(f"gatehouse/new-{number}/status", b"online", True)
+        found.take(f"gatehouse/new-{number}/report", b"x", False)
+    assert len(found.entries) == len(DEVICES) + fleet.STRANGERS
+    assert found.take("gatehouse/gh-1/report", sealed(claims()), False)["verdict"] == "verified"
+    assert found.take("gatehouse/new-0/report", b"y", False)["verdict"] == "refused"
+
+
+def test_flood_of_messages_is_bounded_and_told():
+    inbox = commands_watch.Inbox(None)
+    for _ in range(commands_watch.WAITING + 5):
+        inbox.arrived("gatehouse/gh-1/report", b"x" * (1 << 20), False)
+    assert inbox.qsize() == commands_watch.WAITING
+    assert len(inbox.get()[1]) == reports.MAX_REPORT + 1, "enough to be refused by its size"
+    assert inbox.qsize() == commands_watch.WAITING - 1
+    inbox.get()
+    inbox.arrived("gatehouse/gh-1/report", b"last", False)
+    found = [inbox.get() for _ in range(inbox.qsize())]
+    assert "5 messages" in found[-2] and found[-1] == ("gatehouse/gh-1/report", b"last", False)
+    inbox.arrived("gatehouse/gh-1/report", b"more", False)
+    assert inbox.qsize() == 1, "told once"
+
+
 # Nonces.
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
 import queue
 import threading
@@ -26,6 +27,7 @@ from .errors import GatehouseError
 
 ROWS = ("report", "journal", "summary")  # of the topic table: what is stored
 WINDOW = 500  # messages under way to a collector; so many are sent again when it is killed
+MAX_PACKET = reports.MAX_REPORT + 512  # bytes; with topic and head. The broker keeps larger ones to itself
 LINGER_S = 0.02  # for more to come into the same transaction
 RETRY_S = 2.0  # until a database that was away is tried again
 RELOAD_S = 5.0  # between looks for devices that were provisioned meanwhile
@@ -36,7 +38,7 @@ MAX_ENTRIES = 8
 MAX_ENTRY = 256  # bytes; a device writes no longer one
 RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
-ASKS = 3  # times for one entry: the broker may be killed again, with the question or with the answer
+ASKS = 5  # times that it is asked for one entry
 MAX_SUMMARY = 4096  # bytes; a device's has 300
 _TAG = 16
 _json = json.JSONEncoder(ensure_ascii=False).encode
@@ -197,19 +199,27 @@ class Inbox:
     """A session with the broker that outlives connections: what is not acknowledged comes again.
 
     group: collectors of one group share the messages (MQTT 5, section 4.8.2); name: this one, whose session it is.
-    `talk(text)` gets what happens to the connection.
+    `talk(text)` gets what happens to the connection; `secret` is product.session_secret().
     """
 
     def __init__(
-        self, group: str, name: str, tls: Any, talk: Callable[[str], None], clock: Callable[[], float] = time.time
+        self,
+        group: str,
+        name: str,
+        tls: Any,
+        talk: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+        secret: bytes = b"",
     ) -> None:
         self._talk, self._clock = talk, clock
         self._filters = [f"$share/{group}/{topics.topic(row, id='+')}" for row in ROWS]
         self._queue: queue.Queue[Message] = queue.Queue()
         self._answer: queue.Queue[str | None] = queue.Queue()
         self._session = 0
+        # Not to be guessed: a device that came under this client id would end the session with all that waits there.
+        mark = hmac.digest(secret, f"{group} {name}".encode(), hashlib.sha256).hex()[:32]
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, f"gatehouse-{group}-{name}", protocol=mqtt.MQTTv5, manual_ack=True
+            mqtt.CallbackAPIVersion.VERSION2, f"gatehouse-{group}-{name}-{mark}", protocol=mqtt.MQTTv5, manual_ack=True
         )
         if tls is not None:
             self._client.tls_set_context(tls)
@@ -221,6 +231,7 @@ class Inbox:
         properties: Any = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_S
         properties.ReceiveMaximum = WINDOW
+        properties.MaximumPacketSize = MAX_PACKET
         self._client.connect_timeout = limit
         self._client.connect(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
         self._client.loop_start()
@@ -261,8 +272,12 @@ class Inbox:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _connected(self, client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         self._session += 1
+        if flags.session_present:  # all that waits here was not acknowledged, and comes again
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._queue.get_nowait()
         if reason.is_failure:
             self._answer.put(f"it refuses us: {reason}")
         else:
@@ -278,6 +293,8 @@ class Inbox:
         self._talk(f"connection lost ({reason}); trying again")
 
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
+        if not one.qos and self._queue.qsize() >= WINDOW:
+            return  # nothing holds a flood of these back; a device sends only its summary so, and the next is as good
         self._queue.put(Message(one.topic, bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 
@@ -295,7 +312,7 @@ class Collector:
         self._inbox, self._judge, self._database, self._talk = inbox, judge, database, talk
         self._clock = clock  # of the pauses between two times that a device is asked
         self.stop = threading.Event()
-        self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when each device was asked last; {entry: times}
+        self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
         self.messages = 0
         self.refused: dict[tuple[str, str], int] = {}
 
@@ -344,7 +361,8 @@ class Collector:
     def _ask(self, device: str, acknowledged: int, now: float) -> None:
         """Ask for entries that a broker took and never gave us: it was killed, or there was no collector then.
 
-        What does not come when it was asked for ASKS times is not in the device's ring any more.
+        A request or its answer may get lost, so it is made again. A device sends in order: what does not come while a
+        later one does is not in its ring any more.
         """
         asked, times = self._asked.get(device, (now - ASK_S, {}))
         if now - asked < ASK_S:
@@ -353,8 +371,9 @@ class Collector:
             lacking = self._database.lacks(device, max(1, acknowledged - RING + 1), acknowledged)
         except Unavailable:
             return  # the next report tells of it again
-        wanted = [number for number in lacking if times.get(number, 0) < ASKS]
+        came = max(times.keys() - set(lacking), default=0)
+        times = {number: ASKS if number < came and number in times else times.get(number, 0) for number in lacking}
+        wanted = [number for number in lacking if times[number] < ASKS]
         if wanted:
             self._inbox.ask(device, wanted[0] - 1)
-            # The device sends all from there on.
-            self._asked[device] = now, {one: times.get(one, 0) + (one >= wanted[0]) for one in lacking}
+            self._asked[device] = now, {number: times[number] + 1 for number in lacking}

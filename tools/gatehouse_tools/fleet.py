@@ -17,6 +17,7 @@ from .reports import Report, Verifier
 FIRST_ASK_S = 5.0  # until a nonce that was not answered is followed by another; doubled each time
 LAST_ASK_S = 60.0
 UNANSWERED = 3  # so many in a row are worth telling
+STRANGERS = 200  # devices listed that nobody knows: who may publish can invent names without end
 
 
 @dataclass
@@ -60,12 +61,15 @@ class Fleet:
         }
         for device in sorted(self._only - self.entries.keys()):
             self.entries[device] = Entry(device)
+        self._most = len(self.entries) + STRANGERS
 
     def take(self, topic: str, payload: bytes, retained: bool) -> dict[str, Any] | None:
         """Take one message. Returns an event for programs, or None for one that tells nothing new."""
         where = topics.split(topic)
         device = where.get("id") if where else None
         if where is None or device is None or (self._only and device not in self._only):
+            return None
+        if device not in self.entries and len(self.entries) >= self._most:
             return None
         if where["name"] == "status":
             return self._status(device, payload)

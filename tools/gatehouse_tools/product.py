@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -19,6 +20,7 @@ from .errors import GatehouseError, UsageError
 from .statement_fields import template as statement_template
 
 FILE = "product.toml"
+SESSION_KEY = "session-key"  # in the folder `ca`
 ENVIRONMENT = "GATEHOUSE_PRODUCT"
 ROLES = ("root", "release", "operator")
 BASE_URL = "http://localhost:8080/"
@@ -63,6 +65,7 @@ _IGNORE = """\
 # Secrets: private keys, and devices with theirs. What is signed for the public is in dist/.
 /keys/
 /ca/*-key.pem
+/ca/session-key
 /devices/*/flash.bin
 /devices/*/secrets.json
 /dist/
@@ -360,3 +363,24 @@ def _text(table: dict[str, Any], name: str, path: Path) -> str:
     if not isinstance(value, str) or not value:
         raise GatehouseError(f"{path}: {name} is missing, or not a text")
     return value
+
+
+def session_secret(ca: Path) -> bytes:
+    """What makes the client ids of collectors unknown to others: 16 bytes in `ca`/session-key, made if need be.
+
+    Whoever knows a client id ends its session at the broker, with all that waits there (MQTT 5, section 3.1.4).
+    """
+    path = ca / SESSION_KEY
+    if not path.exists():
+        new = path.with_name(f"{SESSION_KEY}.{os.getpid()}")
+        write_new(new, os.urandom(16).hex().encode() + b"\n", secret=True)
+        with contextlib.suppress(FileExistsError):  # two at once: the first one's
+            os.link(new, path)
+        new.unlink()
+    try:
+        found = bytes.fromhex(read(path).decode())
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise GatehouseError(f"{path} is damaged: restore it from the product or another kit of it")
+    return found

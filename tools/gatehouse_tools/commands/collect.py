@@ -62,7 +62,8 @@ def command(
             ui.warn(f"{item.name} has no device yet: its reports are refused until gatehouse provision has made one")
         judge = collector.Judge(devices, lambda: reports.known_devices(item.devices), database.newest)
         where = f"broker {host}:{port}"
-        inbox = collector.Inbox(group, name, publish.tls_context(item), lambda text: ui.say(f"{where}: {text}"))
+        inbox = collector.Inbox(group, name, publish.tls_context(item), lambda text: ui.say(f"{where}: {text}"),
+                                secret=product.session_secret(item.ca))  # fmt: skip
         taker = collector.Collector(inbox, judge, database, ui.say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: taker.stop.set())

@@ -42,6 +42,9 @@ def command(folder: Path, days: int, product_dir: str | None) -> None:
         issued = ca.Authority(item.ca).issue(topics.VERIFIER, days=days)
         keys.save(keys.Signer(issued.key), folder / "ca" / "host-key.pem")
         product.write_new(folder / "ca" / "host.pem", issued.certificate.public_bytes(Encoding.PEM))
+    product.session_secret(item.ca)
+    (folder / "ca" / product.SESSION_KEY).unlink(missing_ok=True)
+    product.write_new(folder / "ca" / product.SESSION_KEY, product.read(item.ca / product.SESSION_KEY), secret=True)
     devices = [path for path in item.device_folders() if (path / "secrets.json").is_file()]
     for path in devices:
         made = folder / "devices" / path.name

@@ -25,6 +25,8 @@ KEEPALIVE_S = 30
 ONCE_S = 330.0  # a device reports every 300 s unless it is told otherwise
 PIPE_WIDTH = 300  # where nobody sees a line break, none is made
 TICK_S = 1.0  # between drawings, so that "5 s ago" goes on
+WAITING = 5000  # messages; at most 82 MB. A fleet's retained reports come at once
+BURST = 200  # messages taken between two drawings
 
 Message = tuple[str, bytes, bool]  # topic, payload, retained
 
@@ -35,6 +37,17 @@ class Inbox(queue.Queue["Message | str"]):
     def __init__(self, client: mqtt.Client) -> None:
         super().__init__()
         self._client = client
+        self._left_out = 0
+
+    def arrived(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Keep a message until it is judged. In a flood those are left out that find no room, and that is told."""
+        if self.qsize() >= WAITING:
+            self._left_out += 1
+            return
+        if self._left_out:
+            told, self._left_out = self._left_out, 0
+            self.put(f"{told} messages came faster than they could be verified, and were left out")
+        self.put((topic, payload[: reports.MAX_REPORT + 1], retained))
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send at QoS 1, if the broker is there now: what waited for it would come too late."""
@@ -135,7 +148,7 @@ def messages(item: product.Product, host: str, port: int) -> Iterator[Inbox]:
         inbox.put(f"{where} is gone ({reason}); trying again")
 
     client.on_connect, client.on_disconnect, client.on_subscribe = connected, disconnected, subscribed
-    client.on_message = lambda _client, _data, one: inbox.put((one.topic, bytes(one.payload), one.retain))
+    client.on_message = lambda _client, _data, one: inbox.arrived(one.topic, bytes(one.payload), one.retain)
     try:
         client.connect(host, port, KEEPALIVE_S)
     except (OSError, ValueError) as error:
@@ -192,6 +205,8 @@ def _watch(watched: fleet.Fleet, inbox: Inbox, once: bool, limit: float | None, 
                 inbox.publish(topic, nonce)
             with contextlib.suppress(queue.Empty):
                 _take(watched, inbox.get(timeout=left), quiet=live or once)
+                for _ in range(BURST):
+                    _take(watched, inbox.get_nowait(), quiet=live or once)
             if screen:
                 screen.update(table(watched), refresh=True)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+from typing import Any
 
 import cbor2
 import pytest
@@ -613,7 +614,7 @@ def test_flood_of_what_needs_no_acknowledgement_is_bounded():
 def test_messages_that_come_again_are_not_kept_twice(kept):
     """While a database is away, each new connection brings the whole window once more."""
     inbox = collector.Inbox("group", "name", None, print)
-    client = types.SimpleNamespace(subscribe=lambda filters: None)
+    client: Any = types.SimpleNamespace(subscribe=lambda filters: None)
     good = types.SimpleNamespace(is_failure=False)
     for _ in range(3):
         inbox._connected(client, None, types.SimpleNamespace(session_present=kept), good, None)
@@ -640,23 +641,28 @@ def test_another_client_cannot_end_the_session_of_a_collector(house, tmp_path, m
     root, authority, broker = house
     ids = []
     real = collector.mqtt.Client
+
+    def noting(version, name, **rest):
+        ids.append(name)
+        return real(version, name)
+
     with monkeypatch.context() as patched:
-        patched.setattr(collector.mqtt, "Client", lambda version, name, **rest: ids.append(name) or real(version, name))
+        patched.setattr(collector.mqtt, "Client", noting)
         secret = product.session_secret(root / "ca")
-        for group, name, key in (("collect", "c", secret), ("collect", "d", secret), ("collect", "c", b"?" * 16)):
+        for group, name, key in (("own", "c", secret), ("own", "d", secret), ("own", "c", b"?" * 16)):
             collector.Inbox(group, name, None, print, secret=key)
     assert len(set(ids)) == 3
     assert product.session_secret(root / "ca") == secret and len(secret) == 16
     database = tmp_path / "reports.db"
-    with collect(house, f"sqlite:///{database}", "--name", "c", "--idle", "1") as process:
+    with collect(house, f"sqlite:///{database}", "--group", "own", "--name", "c", "--idle", "1") as process:
         process.communicate(timeout=WAIT)
     with Client(broker, authority, "gh-2") as device:
         device.publish("gatehouse/gh-2/report", sealed(claims(77), kid=b"gh-2"))
-    guess = hmac.digest(b"", b"collect c", "sha256").hex()[:32]
-    for taken in ("gatehouse-collect-c", f"gatehouse-collect-c-{guess}", ids[2]):
+    guess = hmac.digest(b"", b"own c", "sha256").hex()[:32]
+    for taken in ("gatehouse-own-c", f"gatehouse-own-c-{guess}", ids[2]):
         with Client(broker, authority, "gh-1", taken):
             pass
-    with collect(house, f"sqlite:///{database}", "--name", "c", "--idle", "2") as process:
+    with collect(house, f"sqlite:///{database}", "--group", "own", "--name", "c", "--idle", "2") as process:
         process.communicate(timeout=WAIT)
     assert query_file(database, "SELECT device, number FROM reports WHERE number = 77") == [("gh-2", 77)]
 

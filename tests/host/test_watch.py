@@ -129,6 +129,12 @@ def test_nothing_that_is_told_of_a_message_steers_the_terminal(name, capsys, mon
     assert "evil" in shown and "good" in shown
 
 
+def test_a_time_that_no_calendar_has_ends_no_command():
+    assert ui.when(0) == "1970-01-01 00:00:00 UTC"
+    for seconds in (1 << 38, 1 << 60, 1 << 80):
+        assert str(seconds) in ui.when(seconds)
+
+
 def test_report_of_a_newer_time_that_is_unproven_is_told():
     clock = [1_800_000_000.0]
     found = fleet.Fleet(reports.Verifier(DEVICES, lambda: clock[0]), DEVICES, clock=lambda: clock[0])

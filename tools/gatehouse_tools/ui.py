@@ -143,4 +143,7 @@ def size(count: int) -> str:
 
 def when(seconds: float) -> str:
     """Unix seconds as a date and time."""
-    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OSError, OverflowError, ValueError):  # a device may say any number
+        return f"second {seconds} of Unix time"

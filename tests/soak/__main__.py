@@ -31,9 +31,7 @@ _KEPT = ("uart.log", "collected.sqlite", "stage/product/devices/gh-soak-1/flash.
 @click.option("--cuts", type=click.IntRange(0), default=60, show_default=True, metavar="N", help="Of links.")
 @click.option("--power-cuts", type=click.IntRange(0), default=20, show_default=True, metavar="N", help="Of the device.")
 @click.option("--flood/--no-flood", default=True, help="One restart after which the ring has lost entries.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of all that is random."
-)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of what is random.")
 @click.option("--keep", type=click.Path(path_type=Path), default=KEEP, metavar="DIR", help="Where a failure is kept.")
 @ui.json_option
 def main(days: float, restarts: int, cuts: int, power_cuts: int, flood: bool, seed: int, keep: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gatehouse_tools import journal
 
-HEAP_LIMIT = 2048  # bytes that the free heap of one boot may fall: measured noise is below 600, docs/soak.md
+HEAP_LIMIT = 1024  # bytes that the free heap may fall; 128 in the worst boot of 30 days, docs/soak.md
 WARM_UP = 3  # reports of a boot before the heap is looked at: modules are loaded, the first session has begun
 SPAN = 5  # reports whose median counts: one may come in the middle of something
 LEAST = 2 * SPAN + WARM_UP  # of a boot whose heap is judged

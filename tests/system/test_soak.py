@@ -87,5 +87,5 @@ def test_what_is_broken_is_found(tmp_path: Path, name: str) -> None:
     assert text.count(find) == 1
     path.write_text(text.replace(find, replace))
     code, told, talk = soak(tmp_path, "--days", 0.15, "--no-flood", *options, tree=tree)
-    assert code == 1, talk[-3000:]
+    assert code == 1 and told, talk[-3000:]
     assert any(fault in one for one in told["faults"]), told

@@ -69,6 +69,7 @@ class _Bench:
         self.unique_id = unique_id
         self.celsius = 21.5
         self.access_point = True
+        self.signal = -50
         self.pins: dict[int, bool] = {}
         self.fuses: dict[int, int] = {}
         self.interrupting = -1  # the character that interrupts
@@ -213,6 +214,10 @@ class Board:
     def set_sensor(self, celsius: float) -> None:
         """What the temperature sensor shows."""
         self._bench.celsius = celsius
+
+    def set_signal(self, dbm: int) -> None:
+        """How strong the access point is received."""
+        self._bench.signal = dbm
 
     def set_pin(self, number: int, level: bool) -> None:
         """The level at an input pin; high until it is set."""

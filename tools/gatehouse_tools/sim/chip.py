@@ -28,6 +28,7 @@ class Bench(Protocol):
     unique_id: bytes
     celsius: float
     access_point: bool
+    signal: int
     pins: dict[int, bool]
     fuses: dict[int, int]
 
@@ -231,7 +232,7 @@ class Interface:
             self._require(0)
             if not self.isconnected():
                 raise Error("OSError", "Wifi Not Connected")
-            return -50
+            return self._network._bench.signal
         if what == "stations":
             self._require(1)
             return []

@@ -62,6 +62,9 @@ _IGNORE = """\
 /ca/*-key.pem
 /devices/*/flash.bin
 /devices/*/secrets.json
+/devices/*/label.*
+/devices/*/production/
+/micropython/*.bin
 /dist/
 """
 

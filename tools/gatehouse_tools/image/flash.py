@@ -143,10 +143,11 @@ def stand_in_app(label: str, size: int | None = None) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def check_app(data: bytes, what: str) -> None:
-    """GatehouseError("format" | "size" | "digest") unless ESP-IDF's bootloader would start this application image.
+def check_app(data: bytes, what: str) -> int:
+    """The bytes of an application image or bootloader, its checksum and SHA-256 included.
 
-    What follows the image, such as the signature of secure boot, is not looked at.
+    GatehouseError("format" | "size" | "digest") unless ESP-IDF's bootloader would start it. What follows the image,
+    such as the signature of secure boot, is not looked at.
     """
     if data[:1] != bytes([_APP_MAGIC]):
         raise GatehouseError(f"{what} is not an ESP32 application image (it does not begin with 0xE9)", "format")
@@ -169,3 +170,4 @@ def check_app(data: bytes, what: str) -> None:
     end += 1
     if hashed and hashlib.sha256(data[:end]).digest() != data[end : end + _SHA256]:
         raise GatehouseError(f"{what} is damaged: its SHA-256 does not match", "digest")
+    return end + hashed * _SHA256

@@ -1,12 +1,13 @@
 """`gatehouse flash`: the real esptool against a ROM loader behind a pseudo-terminal; what is refused loses nothing.
 
-The firmware is made by hand (stock_image.py): no file of MicroPython's can be had here.
+The firmware is made by hand (servers/stock_image.py): no file of MicroPython's can be had here.
 """
 
 import contextlib
 import hashlib
 import http.server
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -14,11 +15,11 @@ import threading
 
 import pytest
 import shop
-import stock_image
 
 from gatehouse_tools import firmware_source, flash_plan, product
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.image import flash, partitions, stock
+from servers import stock_image
 from servers.rom_loader import Rom
 
 S3 = stock_image.firmware()
@@ -281,8 +282,7 @@ def test_a_bit_that_does_not_stay_is_found_by_reading_back(item, firmware):
     with Rom() as rom:
         rom.rotten = 0x4F0010
         done = write(item, firmware, rom)
-        done.refused(1, "[")
-        assert "0x" in done.err or "mismatch" in done.err.lower() or "MD5" in done.err
+        done.refused(1, "stopped while the board is written", "MD5", "[port]")
 
 
 def test_what_was_not_erased_is_found_by_reading_back(item, firmware, monkeypatch):
@@ -392,7 +392,6 @@ def test_another_hash_than_the_pinned_one_is_refused(item, server, tmp_path):
     folder = item.root / "micropython"
     folder.mkdir(exist_ok=True)
     (folder / "pins.json").write_text(json.dumps({NAME: hashlib.sha256(S3).hexdigest()}))
-    call(item, "--image", tmp_path / "out.bin").err  # noqa: B018
     done = call(item, "--image", tmp_path / "out.bin")
     assert done.code == 1 and "pinned is sha256:" in done.err and "[digest]" in done.err
     assert not (tmp_path / "out.bin").exists() and not (folder / NAME).exists()
@@ -431,18 +430,17 @@ def test_not_there_and_no_network(item, server):
     done = call(item, "--dry-run")
     assert done.code == 1 and "cannot be fetched (Not Found)" in done.err and "--firmware FILE" in done.err
     settings = item.root / product.FILE
-    settings.write_text(
-        settings.read_text().replace("/fw/", ":1/fw/").replace("http://127.0.0.1:", "http://127.0.0.1:1#")
-    )
+    nobody = "http://127.0.0.1:1/"
+    settings.write_text(re.sub("http://127.0.0.1:[0-9]+/fw/", nobody, settings.read_text()))
     done = call(item, "--dry-run")
-    assert done.code == 1 and "cannot be fetched" in done.err and "--firmware FILE" in done.err
+    assert done.code == 1 and f"{nobody}{NAME} cannot be fetched" in done.err and "--firmware FILE" in done.err
 
 
 @pytest.mark.parametrize("url", ["http://firmware.example.org/", "ftp://127.0.0.1/", "file:///etc/"])
 def test_firmware_comes_over_https_only(item, server, url):
     server[f"/fw/{NAME}"] = f"->{url}{NAME}".encode()
     done = call(item, "--dry-run")
-    assert done.code == 1 and "over https only" in done.err
+    assert done.code == 1 and ("over https only" in done.err or "is not allowed" in done.err)  # urllib's, of a file
     settings = item.root / product.FILE
     text = settings.read_text()
     settings.write_text(text[: text.index("[micropython]")] + f'[micropython]\nsource = "{url}"\n')

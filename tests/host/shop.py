@@ -46,6 +46,21 @@ def make(folder: pathlib.Path, name: str = "shop", domain: str = "example.com", 
     return product.Product(folder)
 
 
+def real(folder: pathlib.Path, board: str = "ESP32_GENERIC_S3") -> product.Product:
+    """A product for a real board, with release 1.0.0."""
+    item = make(folder)
+    path = folder / "product.toml"
+    path.write_text(path.read_text().replace('boards = ["unix"]', f'boards = ["{board}"]'))
+    item = product.Product(folder)
+    release(item, "1.0.0")
+    return item
+
+
+def command(name: str):
+    """One command of the CLI, to look at its options."""
+    return cli.load(name)
+
+
 def release(item: product.Product, version: str, **more) -> build.Release:
     """A signed release of the product's application."""
     return build.release(item, build.build(item.firmware, item.name, version), version, **more)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gatehouse_tools import bootrecord, ca, core, cose, identity, keys, label, product, suit
+from gatehouse_tools import bootrecord, ca, core, cose, device_image, identity, keys, label, product, suit
 from gatehouse_tools.commands import provision
 from gatehouse_tools.errors import GatehouseError, UsageError
 from gatehouse_tools.image import flash, littlefs, nvs
@@ -54,10 +54,11 @@ def device(item):
 # What it holds.
 
 
-def test_a_device_is_three_files(item, device):
+def test_a_device_is_its_files(item, device):
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in device.iterdir()}
-    assert modes.keys() == {"flash.bin", "secrets.json", "device.json"}
-    assert modes["flash.bin"] == modes["secrets.json"] == 0o600
+    secret = {"flash.bin", "secrets.json", "label.svg", "label.png"}
+    assert modes.keys() == secret | {"device.json"}
+    assert all(modes[name] == 0o600 for name in secret)
     assert (device / "flash.bin").stat().st_size == 0x400000
     assert not list(item.devices.glob(".*"))
 
@@ -428,10 +429,8 @@ def test_a_real_board_asks_at_a_terminal_only(tmp_path, monkeypatch):
     )
     (folder / "partitions.csv").write_bytes(core.source("boards", "unix", "partitions.csv").read_bytes())
     shop.release(item, "1.0.0")
-    call(item, stdin="home\nsecret\n").refused(2, "--credentials FILE")
-    credentials = tmp_path / "wifi.toml"
-    credentials.write_text('ssid = "home"\npassword = "long enough"\n')
-    call(item, "--credentials", credentials).refused(1, "only the simulated board")
+    call(item, stdin="home\nsecret\n").refused(2, "--wifi FILE")
+    assert list(item.devices.iterdir()) == []
     terminal = types.SimpleNamespace(stdin=types.SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr(provision, "sys", terminal)
     asked = []
@@ -441,8 +440,11 @@ def test_a_real_board_asks_at_a_terminal_only(tmp_path, monkeypatch):
         sys.exit(0)
 
     monkeypatch.setattr(provision.identity, "provision", ask)
-    done = call(item, stdin="home\nlong enough\n")
+    done = call(item, stdin="home\nlong enough\n\n")
     assert asked == [identity.Credentials("home", "long enough")]
+    done = call(item, stdin="home\nlong enough\nuser\nbroker's word\n")
+    assert asked.pop() == identity.Credentials("home", "long enough", "user", "broker's word")
+    assert "broker's word" not in done.out + done.err
     assert "Wi-Fi password" in done.err and "long enough" not in done.out + done.err
     done = call(item, stdin="home\nshort\n")
     assert done.code == 2 and "8 to 63 characters" in done.err and len(asked) == 1
@@ -461,7 +463,7 @@ def test_missing_keys(tmp_path):
 
 
 def test_a_file_system_that_is_full(item, monkeypatch):
-    monkeypatch.setattr(identity.flash, "nvs_image", lambda values, size: b"\xff" * (size + 1))
+    monkeypatch.setattr(device_image.flash, "nvs_image", lambda values, size: b"\xff" * (size + 1))
     call(item, "--id", "gh-full").refused(1, "do not fit partition nvs", "[full]")
     assert not (item.devices / "gh-full").exists()
 

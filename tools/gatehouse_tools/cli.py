@@ -25,6 +25,7 @@ COMMANDS = {
     "configure": "Sign a configuration for devices that are out there.",
     "trust": "Show the trust store, or make its next version: rotate, add and revoke keys.",
     "provision": "Make a device: its identity and its flash image.",
+    "flash": "Write a device and MicroPython onto a board, or into one image.",
     "serve": "Serve packs over HTTP, with ranges.",
     "publish": "Offer a release to a device or a group.",
     "inspect": "Print an envelope, pack, report or flash image in words, and verify it.",

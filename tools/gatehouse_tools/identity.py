@@ -20,12 +20,27 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import boards, bootrecord, ca, cbor, core, cose, keys, label, product, releases, suit, topics, trust_store
-from . import build as builds
+from . import (
+    boards,
+    bootrecord,
+    ca,
+    cbor,
+    core,
+    cose,
+    device_image,
+    inventory,
+    keys,
+    label,
+    label_print,
+    product,
+    releases,
+    suit,
+    topics,
+    trust_store,
+)
 from .errors import GatehouseError, UsageError
-from .image import flash, littlefs, partitions
 
-SIMULATED = "unix"  # the chip of boards/unix
+SIMULATED = device_image.SIMULATED
 SIMULATED_WIFI = ("gatehouse-sim", "simulated")  # no radio checks it
 FUSES = ("flash_encryption", "secure_boot", "download_mode", "jtag")  # of boards/fuses.toml, in the report's order
 _MAX_SSID, _MIN_WPA, _MAX_WPA = 32, 8, 63
@@ -151,12 +166,30 @@ def provision(
     config: Config,
     credentials: Credentials,
     device: str | None = None,
+    production: bool = False,
 ) -> Device:
     """Make one device in devices/ID. Nothing that is there is overwritten, and a folder is complete or not there.
 
-    device: its id, by default a new random one. GatehouseError when it is taken.
+    device: its id, by default a new random one. production: the parts for a production build too, in production/.
+    GatehouseError when the id is taken, or was ever given.
     """
     boards.check(board)
+    with inventory.locked(item):
+        inventory.add_missing(item)  # of a run that was cut between folder and line
+        made = _provision(item, board, release, config, credentials, device, production)
+        inventory.add_missing(item)
+    return made
+
+
+def _provision(
+    item: product.Product,
+    board: product.Board,
+    release: releases.SlotRelease,
+    config: Config,
+    credentials: Credentials,
+    device: str | None,
+    production: bool,
+) -> Device:
     name = new_id(item) if device is None else check_id(item, device)
     facts, values, private = _identity(item, board, release, name, credentials)
     anchors, factory = _trust(item, board), _config(item, board, config)
@@ -172,7 +205,16 @@ def provision(
         "/state/trust.suit": anchors,
         "/state/config-1.suit": factory,
     }
-    image = _image(board, values, state, release)
+    words = (item.name, board.model, name, private["label_password"])
+    files = {
+        "flash.bin": device_image.whole(board, values, state, release),
+        "secrets.json": product.json_bytes(private),
+        "label.svg": label_print.svg(*words),
+        "label.png": label_print.png(*words),
+    }
+    if production:
+        parts = device_image.production(board, values, state, release)
+        files |= {f"production/{part}": data for part, data in parts.items()}
     facts["broker"] = f"{config.broker or 'localhost'}:{config.port or product.BROKER_PORT}"
     facts["base"] = config.base_url or ""
     facts["groups"] = config.groups or []
@@ -181,8 +223,9 @@ def provision(
     shutil.rmtree(new, ignore_errors=True)  # of a run that was interrupted
     try:
         new.mkdir(mode=0o700)
-        product.write_new(new / "flash.bin", image, secret=True)
-        product.write_new(new / "secrets.json", product.json_bytes(private), secret=True)
+        for file, data in files.items():
+            product.make_folder((new / file).parent, secret=True)
+            product.write_new(new / file, data, secret=True)
         product.write_new(new / "device.json", product.json_bytes(facts))
         os.rename(new, folder)
     except OSError as error:
@@ -194,9 +237,10 @@ def provision(
 
 def new_id(item: product.Product) -> str:
     """An id that no device of the product has."""
+    given = {record["id"] for record in inventory.read(item)}
     while True:
         name = f"gh-{secrets.token_hex(4)}"
-        if not (item.devices / name).exists():
+        if name not in given and not (item.devices / name).exists():
             return name
 
 
@@ -206,6 +250,8 @@ def check_id(item: product.Product, name: str) -> str:
         raise UsageError(f"device id {name!r}: letters, digits, '-' and '_', at most 32, and no reserved word")
     if (item.devices / name).exists():
         raise GatehouseError(f"there is a device {name}: an id is never given twice; choose another")
+    if any(record["id"] == name for record in inventory.read(item)):
+        raise GatehouseError(f"{inventory.FILE} has a device {name}: an id is never given twice; choose another")
     return name
 
 
@@ -301,23 +347,6 @@ def _config(item: product.Product, board: product.Board, config: Config) -> byte
 def _sign(item: product.Product, board: product.Board, component: suit.Component, signer: keys.Signer) -> bytes:
     kind = item.class_id(board).bytes
     return suit.build_envelope(int(time.time()), [component], item.vendor_id.bytes, kind, [signer])
-
-
-def _image(
-    board: product.Board, values: dict[str, bytes | int], state: dict[str, bytes], release: releases.SlotRelease
-) -> bytes:
-    """The whole flash of a new device."""
-    if board.data.get("chip") != SIMULATED:
-        raise GatehouseError(f"board {board.name}: only the simulated board can be provisioned so far")
-    table = board.partitions()
-    slot = {"manifest.suit": release.envelope, "index.cbor": release.index.data, **release.files}
-    files = builds.core_files() | state | {f"/slots/a/{path}": data for path, data in slot.items()}
-    contents = {
-        "nvs": flash.nvs_image(values, partitions.find(table, "nvs").size),
-        "ota_0": flash.stand_in_app("gatehouse-sim"),
-        "vfs": littlefs.build(files, ["/slots/a", "/slots/b", "/state"], partitions.find(table, "vfs").size),
-    }
-    return flash.compose(table, contents, board.flash_size)
 
 
 def host_and_port(text: str, default: int, what: str) -> tuple[str, int]:

@@ -8,12 +8,16 @@ from typing import Any
 
 from . import bootrecord, cbor, keys, pack, product, releases, suit, trust_store
 from .errors import GatehouseError
-from .image import flash, littlefs, nvs
+from .image import flash, littlefs, nvs, stock
+from .image import partitions as tables
 from .image.partitions import Partition
 from .inspect_files import Finding, Row, component_name, entry_words, envelope, trust_rows
 
 SECRET = {"device_key", "tls_key", "wifi", "broker"}  # of NVS; told by their size only
-_IDENTITY = {1: "id", 2: "vendor id", 3: "class id", 4: "uuid", 5: "model", 6: "hardware", 7: "domain"}
+_IDENTITY = {
+    1: "id", 2: "vendor id", 3: "class id", 4: "uuid", 5: "model", 6: "hardware", 7: "domain", 8: "install alone",
+    9: "button", 10: "light", 11: "eFuses", 12: "sensor",
+}  # fmt: skip
 _RECORD = "/state/boot.cbor"
 _SECTOR = 4096
 _PAGE_STATES = (b"\xfe\xff\xff\xff", b"\xfc\xff\xff\xff", b"\xf8\xff\xff\xff")  # active, full, freeing
@@ -43,6 +47,7 @@ def flash_image(data: bytes, item: product.Product | None) -> Finding:
     if parts is None:
         return found
     found.add("Partitions", [(part.name, _partition_words(part)) for part, _ in parts.values()])
+    _firmware(found, data, parts)
     values: dict[str, nvs.Value] = {}
     if "nvs" in parts:
         inner, values = _nvs(parts["nvs"][1])
@@ -57,6 +62,26 @@ def flash_image(data: bytes, item: product.Product | None) -> Finding:
         if read is not None:
             _file_system(found, read[0], values, item)
     return found
+
+
+def _firmware(found: Finding, data: bytes, parts: dict[str, tuple[Partition, bytes]]) -> None:
+    """Bootloader and applications, each with its checksums verified."""
+    rows: list[Row] = []
+    facts: dict[str, Any] = {}
+    places = {f"bootloader at 0x{at:x}": data[at : tables.TABLE_OFFSET] for at in (0, 0x1000)}  # by chip
+    places |= {part.name: held for part, held in parts.values() if part.type == tables.APP}
+    for name, held in places.items():
+        if name.startswith("bootloader") and held[:1] != stock.MAGIC:
+            continue
+        if not held.strip(b"\xff"):
+            rows.append((name, "none"))
+            continue
+        one = found.attempt(name, stock.read_image, held, f"the image in {name}")
+        rows.append((name, one.words() if one else "DAMAGED"))
+        if one:
+            facts[name.split()[0]] = {"chip": one.chip, "size": len(one.data), "version": one.version}
+    found.add("Firmware", rows)
+    found.facts["firmware"] = facts
 
 
 def nvs_partition(data: bytes) -> Finding:

@@ -68,6 +68,9 @@ _IGNORE = """\
 /ca/session-key
 /devices/*/flash.bin
 /devices/*/secrets.json
+/devices/*/label.*
+/devices/*/production/
+/micropython/*.bin
 /dist/
 """
 

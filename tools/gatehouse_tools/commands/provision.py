@@ -21,7 +21,11 @@ _POLICY = (  # settings of [device] as they are
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="N", help="How many.")
 @click.option("--id", "device", metavar="ID", help="Its id. Default: gh- and eight random digits.")
 @click.option("--slot-release", type=click.Path(path_type=Path), metavar="FILE", help="Release. Default: the newest.")
-@click.option("--credentials", type=click.Path(path_type=Path), metavar="FILE", help="TOML with ssid and password.")
+@click.option(
+    "--wifi", "--credentials", "credentials", type=click.Path(path_type=Path), metavar="FILE",
+    help="TOML with ssid and password, perhaps broker_user and broker_password. Default: asked for.",
+)  # fmt: skip
+@click.option("--production", is_flag=True, help="Also the parts for a production build: encrypted NVS and its keys.")
 @click.option("--broker", metavar="HOST[:PORT]", help="Its MQTT broker. Default: product.toml.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
 @click.option("--base-url", metavar="URL", help="Where packs are: http://, https:// or mqtt:. Default: product.toml.")
@@ -41,6 +45,7 @@ def command(
     device: str | None,
     slot_release: Path | None,
     credentials: Path | None,
+    production: bool,
     broker: str | None,
     port: int | None,
     base_url: str | None,
@@ -54,8 +59,9 @@ def command(
     others: tuple[str, ...],
     product_dir: str | None,
 ) -> None:
-    """Make a device: a random device key, a certificate for its id, signed trust anchors and configuration, and with a
-    release the whole flash image, devices/ID/flash.bin. Passwords come from a prompt or a file, never from arguments.
+    """Make a device: a random device key, a certificate for its id, signed trust anchors and configuration, the flash
+    image with a release, devices/ID/flash.bin, its label, and its line in inventory.jsonl. Passwords come from a prompt
+    or a file, never from arguments.
 
     \b
     Example:
@@ -92,25 +98,40 @@ def command(
     config = identity.change_config(config, dict(map(identity.setting, others)), "--set")
     release = releases.load(item, kind, slot_release)
     joined = _credentials(kind, credentials)
-    made = []
-    for _ in ui.progress(range(count), "provisioning"):
-        made.append(identity.provision(item, kind, release, config, joined, device))
-        _show(made[-1])
+    made: list[identity.Device] = []
+    try:
+        for _ in ui.progress(range(count), "provisioning"):
+            made.append(identity.provision(item, kind, release, config, joined, device, production))
+            _show(made[-1])
+    except (KeyboardInterrupt, GatehouseError):
+        if made:
+            ui.warn(f"{len(made)} of {count} devices are made, and complete; for the rest: --count {count - len(made)}")
+        raise
     ui.show()
-    ui.show("flash.bin and secrets.json are secret. Keep secrets.json: its key verifies the device's reports, and its")
-    ui.show("label_password belongs on the device's label: nobody else knows it, the device neither.")
+    ui.show("flash.bin, secrets.json and label.* are secret. Keep secrets.json: its key verifies the device's reports,")
+    ui.show("and its label_password belongs on the device's label: nobody else knows it, the device neither.")
+    if kind.chip != identity.SIMULATED:
+        ui.show(f"Next: gatehouse flash --device {made[-1].id}")
     ui.result({"ok": True, "devices": [one.facts | {"folder": str(one.folder)} for one in made]})
 
 
 def _credentials(board: product.Board, path: Path | None) -> identity.Credentials:
     if path:
-        return identity.load_credentials(path)
+        loaded = identity.load_credentials(path)
+        if path.stat().st_mode & 0o077:
+            ui.warn(f"{path} can be read by other users of this machine: chmod 600 {path}")
+        return loaded
     if board.data.get("chip") == identity.SIMULATED:
         return identity.Credentials(*identity.SIMULATED_WIFI)
     if not sys.stdin.isatty():
-        raise UsageError("the Wi-Fi name and password are asked for at a terminal; elsewhere give --credentials FILE")
+        raise UsageError("the Wi-Fi name and password are asked for at a terminal; elsewhere give --wifi FILE")
     name = click.prompt("Wi-Fi name", err=True)
-    return identity.Credentials(name, click.prompt("Wi-Fi password", hide_input=True, default="", err=True))
+    password = click.prompt("Wi-Fi password", hide_input=True, default="", show_default=False, err=True)
+    joined = identity.Credentials(name, password)  # before more is asked: it tells what is wrong with these
+    user = click.prompt("Broker's user (none: the certificate does)", default="", show_default=False, err=True)
+    if not user:
+        return joined
+    return identity.Credentials(name, password, user, click.prompt("Broker's password", hide_input=True, err=True))
 
 
 def _show(device: identity.Device) -> None:

@@ -63,16 +63,17 @@ def take_apart(data: bytes) -> dict[str, tuple[Partition, bytes]]:
     return {item.name: (item, data[item.offset : item.end]) for item in found}
 
 
-def nvs_image(values: Mapping[str, bytes | int], size: int) -> bytes:
+def nvs_image(values: Mapping[str, bytes | int], size: int, encrypt: bytes | None = None) -> bytes:
     """An NVS partition of `size` bytes with `values` in namespace "gatehouse": bytes as blobs, int as i32.
 
-    GatehouseError when a key is longer than 15 characters or the partition is too small.
+    encrypt: a key of 64 bytes, to encrypt it as ESP-IDF does (AES-256-XTS). GatehouseError when the name of a value is
+    longer than 15 characters or the partition is too small.
     """
     from esp_idf_nvs_partition_gen import nvs_partition_gen as nvs  # slow to import, and needed only here
 
     out = io.BytesIO()
     try:
-        writer = nvs.nvs_open(out, size - _NVS_SPARE, version=nvs.Page.VERSION2)
+        writer = nvs.nvs_open(out, size - _NVS_SPARE, nvs.Page.VERSION2, is_encrypt=encrypt is not None, key=encrypt)
         nvs.write_entry(writer, NAMESPACE, "namespace", "", "")
         for key, value in values.items():
             if len(key) > 15:
@@ -142,10 +143,11 @@ def stand_in_app(label: str, size: int | None = None) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def check_app(data: bytes, what: str) -> None:
-    """GatehouseError("format" | "size" | "digest") unless ESP-IDF's bootloader would start this application image.
+def check_app(data: bytes, what: str) -> int:
+    """The bytes of an application image or bootloader, its checksum and SHA-256 included.
 
-    What follows the image, such as the signature of secure boot, is not looked at.
+    GatehouseError("format" | "size" | "digest") unless ESP-IDF's bootloader would start it. What follows the image,
+    such as the signature of secure boot, is not looked at.
     """
     if data[:1] != bytes([_APP_MAGIC]):
         raise GatehouseError(f"{what} is not an ESP32 application image (it does not begin with 0xE9)", "format")
@@ -168,3 +170,4 @@ def check_app(data: bytes, what: str) -> None:
     end += 1
     if hashed and hashlib.sha256(data[:end]).digest() != data[end : end + _SHA256]:
         raise GatehouseError(f"{what} is damaged: its SHA-256 does not match", "digest")
+    return end + hashed * _SHA256

@@ -9,13 +9,41 @@ from ..errors import GatehouseError
 
 Value = int | str | bytes
 
+KEY_SIZE = 64  # bytes: AES-256 key and tweak key
+
 _PAGE = 4096
+_HEAD, _ENTRY = 64, 32
 _ENTRIES = 126
 _IN_USE = {0xFFFFFFFE: "active", 0xFFFFFFFC: "full", 0xFFFFFFF8: "freeing"}
 _NUMBERS = {
     0x01: "<B", 0x11: "<b", 0x02: "<H", 0x12: "<h", 0x04: "<I", 0x14: "<i", 0x08: "<Q", 0x18: "<q",
 }  # fmt: skip
 _STRING, _OLD_BLOB, _BLOB_DATA, _BLOB_INDEX = 0x21, 0x41, 0x42, 0x48
+
+
+def key_partition(key: bytes, size: int) -> bytes:
+    """A partition of type nvs_keys: the key, its CRC-32, erased flash."""
+    return (key + struct.pack("<I", zlib.crc32(key, 0xFFFFFFFF))).ljust(size, b"\xff")
+
+
+def decrypt(data: bytes, keys: bytes) -> bytes:
+    """An encrypted NVS partition in the clear, with the partition that has its key.
+
+    GatehouseError("digest") when that one is damaged. Each entry is a sector of AES-256-XTS, whose number is its place
+    in the partition; headers are never encrypted, and what was never written stays erased.
+    """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    key = keys[:KEY_SIZE]
+    if keys[KEY_SIZE : KEY_SIZE + 4] != struct.pack("<I", zlib.crc32(key, 0xFFFFFFFF)):
+        raise GatehouseError("the partition with the NVS keys is damaged: its CRC does not match", "digest")
+    clear = bytearray(data)
+    for at in range(0, len(data), _ENTRY):
+        entry = data[at : at + _ENTRY]
+        if at % _PAGE >= _HEAD and entry.strip(b"\xff"):
+            context = Cipher(algorithms.AES(key), modes.XTS(at.to_bytes(16, "little"))).decryptor()
+            clear[at : at + _ENTRY] = context.update(entry)
+    return bytes(clear)
 
 
 def read_nvs(data: bytes) -> dict[str, dict[str, Value]]:

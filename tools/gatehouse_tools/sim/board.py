@@ -64,9 +64,10 @@ class Event(NamedTuple):
 class _Bench:
     """What chip.Bench asks for, and the numbers that the device shares."""
 
-    def __init__(self, unique_id: bytes) -> None:
+    def __init__(self, unique_id: bytes, kind: str) -> None:
         self.cause = PWRON_RESET
         self.unique_id = unique_id
+        self.kind = kind
         self.celsius = 21.5
         self.access_point = True
         self.signal = -50
@@ -122,8 +123,8 @@ class Board:
 
     heap: -X heapsize=; log: a file that gets the UART's output and the events; seed: of what cuts leave behind;
     on_event: called with each Event, in the board's own thread; umqtt_dir: the folder that has umqtt/simple.py;
-    unique_id: machine.unique_id() as 6 bytes, by default from the image's path; terminal: give its UART input, and a
-    terminal for it to open from outside; production: its build has no REPL, hears no Ctrl-C, and resets where another
+    unique_id: machine.unique_id() as 6 bytes, by default from the image's path; chip: whose eFuses it has;
+    terminal: give its UART input, and a terminal for it to open from outside; production: its build has no REPL, hears no Ctrl-C, and resets where another
     would be at its prompt; https_port: of the host's loopback, which stands for the device's port 443, by default a
     free one that stays the same for this object.
     """
@@ -137,6 +138,7 @@ class Board:
         on_event: Callable[[Event], None] | None = None,
         umqtt_dir: Path | None = None,
         unique_id: bytes | None = None,
+        chip: str = "esp32",
         terminal: bool = False,
         production: bool = False,
         https_port: int = 0,
@@ -162,7 +164,7 @@ class Board:
         self._chance = random.Random(seed)  # noqa: S311 a seed that can be given again is the point
         self._log = open(log, "ab", buffering=0) if log else None  # noqa: SIM115 closed by close()
         path = str(self.image.resolve()).encode()
-        self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5])
+        self._bench = _Bench(unique_id or b"\x02" + hashlib.sha256(path).digest()[:5], chip)
         self._bench.prompt = self._at_prompt
         self._reserved = _reserve(https_port)
         self.https_port: int = self._reserved.getsockname()[1]

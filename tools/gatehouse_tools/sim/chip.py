@@ -26,6 +26,7 @@ class Bench(Protocol):
 
     cause: int
     unique_id: bytes
+    kind: str
     celsius: float
     access_point: bool
     signal: int
@@ -416,17 +417,23 @@ class Pins:
         return Pin(self._bench, *arguments, **values)
 
 
+FUSES = {  # where block 0 of the eFuses can be read; the offset and the six words of the later chips are the same
+    "esp32": range(0x3FF5A000, 0x3FF5A01C, 4),
+    "esp32s3": range(0x6000702C, 0x60007044, 4),
+    "esp32c3": range(0x6000882C, 0x60008844, 4),
+    "esp32c6": range(0x600B082C, 0x600B0844, 4),
+}
+
+
 class Memory:
     """machine.mem32: the registers of the eFuses can be read, and nothing else is there."""
-
-    _FUSES = range(0x3FF5A000, 0x3FF5A01C, 4)  # block 0 of an ESP32
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
 
     def item(self, address: int) -> int:
         """The 32-bit word at an address."""
-        if address not in self._FUSES:
+        if address not in FUSES[self._bench.kind]:
             raise Error("RuntimeError", f"Guru Meditation Error: load from {address:#x}")
         return self._bench.fuses.get(address, 0)
 

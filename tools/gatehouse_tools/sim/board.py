@@ -124,9 +124,9 @@ class Board:
     heap: -X heapsize=; log: a file that gets the UART's output and the events; seed: of what cuts leave behind;
     on_event: called with each Event, in the board's own thread; umqtt_dir: the folder that has umqtt/simple.py;
     unique_id: machine.unique_id() as 6 bytes, by default from the image's path; chip: whose eFuses it has;
-    terminal: give its UART input, and a terminal for it to open from outside; production: its build has no REPL, hears no Ctrl-C, and resets where another
-    would be at its prompt; https_port: of the host's loopback, which stands for the device's port 443, by default a
-    free one that stays the same for this object.
+    terminal: give its UART input, and a terminal for it to open from outside; production: its build has no REPL, hears
+    no Ctrl-C, and resets where another would be at its prompt; https_port: of the host's loopback, which stands for the
+    device's port 443, by default a free one that stays the same for this object.
     """
 
     def __init__(

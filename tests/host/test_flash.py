@@ -154,7 +154,7 @@ def truncated(data):
 
 
 def truncated_in_the_table(data):
-    return data[:0x8100]
+    return data[:0x8040]
 
 
 def only_an_application(data):

@@ -164,7 +164,7 @@ def test_the_inventory_has_each_device_once_with_what_its_owner_must_know(item, 
     assert {"uuid", "model", "certificate_sha256", "root_keys", "release", "provisioned"} <= records["gh-1"].keys()
 
 
-def test_a_run_cut_between_folder_and_line_loses_neither(item, wifi, monkeypatch):
+def test_a_run_cut_between_folder_and_line_loses_neither(item, device, wifi, monkeypatch):
     real, calls = inventory.add_missing, []
 
     def cut(where):
@@ -202,7 +202,7 @@ def test_a_batch_that_is_stopped_keeps_what_it_made(item, wifi, monkeypatch):
         assert one.id in [record["id"] for record in inventory.read(item)]
 
 
-def test_a_damaged_inventory_stops_provisioning(item, wifi):
+def test_a_damaged_inventory_stops_provisioning(item, device, wifi):
     whole = inventory.path(item).read_bytes()
     inventory.path(item).write_bytes(b"x" + whole)
     try:

@@ -50,6 +50,7 @@ powercut: ## cut the power at every flash operation of a device's life, and agai
 
 soak: ## a device for 30 days: 100 broker restarts, link cuts, power cuts; nothing lost, no heap lost
 	$(SETUP) test
+	@GATEHOUSE_SOAK=1 $(BIN)/pytest -q tests/system/test_soak.py -k broken
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: ## newest versions of all packages into tools/setup/lock (needs uv and the network)

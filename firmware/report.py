@@ -19,7 +19,7 @@ _WIFI = const(34)
 _INTERFACES = const(35)
 _ACCESS = const(36)
 
-_MOST = 1e30  # a reading beyond it is none; infinite is beyond
+_MOST = const(0x3FFFFFFF)  # a reading beyond it is none; infinite is beyond
 
 
 class Reporter:

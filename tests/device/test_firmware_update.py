@@ -321,3 +321,20 @@ def test_confirmed_image_that_crashes_before_the_core_runs_ends_in_recovery():
         except chip.Reset:
             chip.start(chip.HARD)  # the new image, which crashes at once
     assert modes and set(modes) == {"recovery"}, modes
+
+
+def test_image_that_was_written_is_the_one_that_the_manifest_has_verified():
+    """A signed manifest whose digest is one to fetch and another to verify: what was fetched does not count as it."""
+    from gatehouse import suit, update
+
+    class Done(update.Installation):
+        def __init__(self, image):
+            self._image = image
+
+    done = Done((b"d" * 32, 5))
+    assert done._matches("firmware", {suit.IMAGE_DIGEST: b"d" * 32, suit.IMAGE_SIZE: 5})
+    for other in (
+        {suit.IMAGE_DIGEST: b"e" * 32, suit.IMAGE_SIZE: 5},
+        {suit.IMAGE_DIGEST: b"d" * 32, suit.IMAGE_SIZE: 6},
+    ):
+        assert not done._matches("firmware", other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ class Terminal:
             try:
                 self.shown += os.read(self._file, 4096).decode(errors="replace")
             except BlockingIOError:
-                time.sleep(0.01)
+                select.select([self._file], [], [], max(deadline - time.monotonic(), 0))
         start, self._at = self._at, self.shown.index(text, self._at) + len(text)
         return self.shown[start : self._at]
 

@@ -183,6 +183,16 @@ class Client:
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self.ask("POST", "/api/call", json.dumps({"name": operation, "arguments": arguments}).encode())
 
+    def login(self, secret: str) -> dict[str, Any]:
+        """Log in as the owner."""
+        return self.ask("POST", "/api/login", json.dumps({"user": "owner", "password": secret}).encode())
+
+    def become_owner(self) -> None:
+        """Log in with the label password, and change it to NEW."""
+        label = password(self.device)
+        assert self.login(label)["fresh"] is True
+        self.call("password.change", old=label, new=NEW)
+
 
 def test_update_is_uploaded_by_a_program(shop: Stage, tmp_path: Path, seed: int) -> None:
     device = Device(shop, tmp_path, seed, HEAP, "--set", OPEN)
@@ -191,10 +201,7 @@ def test_update_is_uploaded_by_a_program(shop: Stage, tmp_path: Path, seed: int)
         device.runs("1.0.0")
         wait_for_socket(device)
         client = Client(device)
-        label = password(device)
-        told = client.ask("POST", "/api/login", json.dumps({"user": "owner", "password": label}).encode())
-        assert told["fresh"] is True
-        client.call("password.change", old=label, new=NEW)
+        client.become_owner()
         envelope = release(shop, "1.9.0", extra=True)
         body = envelope.read_bytes() + envelope.with_suffix(".pack").read_bytes()
         client.ask("PUT", "/api/upload", body, **{"X-Envelope": str(envelope.stat().st_size)})
@@ -304,9 +311,7 @@ def test_owner_closes_and_opens_the_door_of_a_running_device(shop: Stage, tmp_pa
         device.runs("1.0.0")
         wait_for_socket(device)
         client = Client(device)
-        label = password(device)
-        client.ask("POST", "/api/login", json.dumps({"user": "owner", "password": label}).encode())
-        client.call("password.change", old=label, new=NEW)
+        client.become_owner()
         since = device.witness.mark()
         client.call("interface.set", name="https", wanted=False)
 
@@ -327,17 +332,17 @@ def test_owner_closes_and_opens_the_door_of_a_running_device(shop: Stage, tmp_pa
         assert listening(device.board.pid) == {(LOOPBACK, device.board.https_port)} and device.board.boots == 1
         with pytest.raises(AssertionError, match="401"):
             client.call("state")
-        client.ask("POST", "/api/login", json.dumps({"user": "owner", "password": NEW}).encode())
+        client.login(NEW)
         assert client.call("state")["id"] == device.id
     finally:
         device.close()
 
 
-def asked_again(client: Client, login: bytes) -> dict[str, Any]:
+def asked_again(client: Client, secret: str) -> dict[str, Any]:
     """The answer to a login, of the first try that finds room: the request before may still be served."""
     for left in range(10, -1, -1):
         try:
-            return client.ask("POST", "/api/login", login)
+            return client.login(secret)
         except OSError:
             assert left, "nobody is served any more"
             time.sleep(0.5)
@@ -357,7 +362,7 @@ def test_fuzzed_requests_leave_a_device_that_reports_with_its_heap_level(
         login = json.dumps({"user": "owner", "password": password(device)}).encode()
         head = f"POST /api/login HTTP/1.1\r\nHost: x\r\nOrigin: https://x\r\nContent-Length: {len(login)}\r\n\r\n"
         good = head.encode() + login.replace(password(device).encode(), b"none of them all")
-        assert client.ask("POST", "/api/login", login)["fresh"]
+        assert client.login(password(device))["fresh"]
         before = device.witness.wait(device.witness.mark(), lambda claims: claims["uptime"] > 8, 30)
         for _ in range(60):
             bent = bytearray(good)
@@ -373,7 +378,7 @@ def test_fuzzed_requests_leave_a_device_that_reports_with_its_heap_level(
                     secure.shutdown(socket.SHUT_WR)
                     while secure.recv(4096):
                         pass
-        assert asked_again(client, login)["fresh"], "and the owner is served"
+        assert asked_again(client, password(device))["fresh"], "and the owner is served"
         settled = time.monotonic() + 5
         device.witness.wait(device.witness.mark(), lambda claims: time.monotonic() > settled, 30)
         after = device.witness.wait(device.witness.mark(), lambda claims: True, 20)

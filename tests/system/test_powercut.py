@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from mutants import run as mutants  # for its copy of the tree
+from . import harness
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def powercut(folder: Path, *options: object, tree: Path = ROOT) -> tuple[int, dict, str]:
-    """(exit code, result, talk) of `python -m tests.powercut` in a checkout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.powercut", "--json", "--keep", str(folder / "kept"), *map(str, options)],
-        env=os.environ | {"PYTHONPATH": f"{tree / 'tools'}{os.pathsep}{tree}"},
-        cwd=tree,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+CORE = "lib/gatehouse/"
 
 
 def test_sample_of_all_phases_survives(tmp_path: Path, seed: int) -> None:
-    code, told, talk = powercut(tmp_path, "--sample", 1, "--second", "--seed", seed)
+    code, told, talk = harness.run("tests.powercut", tmp_path, "--sample", 1, "--second", "--seed", seed)
     assert code == 0, (told.get("failures"), talk[-3000:])
     for name, counts in told["phases"].items():
         assert counts["tried"] >= 1 and counts["survived"] == counts["tried"], name
@@ -65,13 +46,8 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_core_without_a_step_of_durability_is_reported(tmp_path: Path, name: str) -> None:
     file, (find, replace), options, verdict = BROKEN[name]
-    tree = tmp_path / "tree"
-    mutants.copy_tree(ROOT, tree)
-    path = tree / "lib" / "gatehouse" / file
-    text = path.read_text()
-    assert text.count(find) == 1
-    path.write_text(text.replace(find, replace))
-    code, told, talk = powercut(tmp_path, *options, tree=tree)
+    tree = harness.broken(tmp_path, CORE + file, find, replace)
+    code, told, talk = harness.run("tests.powercut", tmp_path, *options, tree=tree)
     assert code == 1, talk[-3000:]
     counts = next(iter(told["phases"].values()))
     assert counts[verdict] > 0, told

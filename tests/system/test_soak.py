@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from mutants import run as mutants  # for its copy of the tree
+from . import harness
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def soak(folder: Path, *options: object, tree: Path = ROOT) -> tuple[int, dict, str]:
-    """(exit code, result, talk) of `python -m tests.soak` in a checkout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "--json", "--keep", str(folder / "kept"), *map(str, options)],
-        env=os.environ | {"PYTHONPATH": f"{tree / 'tools'}{os.pathsep}{tree}"},
-        cwd=tree,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+WITHIN = 600  # seconds
 
 
 def test_short_soak_loses_nothing(tmp_path: Path, seed: int) -> None:
     options = ("--days", 1, "--restarts", 3, "--cuts", 2, "--power-cuts", 1, "--no-flood", "--seed", seed)
-    code, told, talk = soak(tmp_path, *options)
+    code, told, talk = harness.run("tests.soak", tmp_path, *options, within=WITHIN)
     assert code == 0, (told.get("faults"), talk[-3000:])
     assert told["counts"] == {"restarts": 3, "cuts": 2, "power_cuts": 1}
     assert told["written"] == told["stored"] > 20 and told["dropped"] == 0
@@ -85,12 +67,8 @@ NAMES = [name if name == "device-keeps-what-it-sends" else pytest.param(name, ma
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_broken_is_found(tmp_path: Path, name: str) -> None:
     file, (find, replace), options, fault = BROKEN[name]
-    tree = tmp_path / "tree"
-    mutants.copy_tree(ROOT, tree)
-    path = tree / file
-    text = path.read_text()
-    assert text.count(find) == 1
-    path.write_text(text.replace(find, replace))
-    code, told, talk = soak(tmp_path, "--days", 0.15, "--no-flood", *options, tree=tree)
+    tree = harness.broken(tmp_path, file, find, replace)
+    options = ("--days", 0.15, "--no-flood", *options)
+    code, told, talk = harness.run("tests.soak", tmp_path, *options, tree=tree, within=WITHIN)
     assert code == 1 and told, talk[-3000:]
     assert any(fault in one for one in told["faults"]), told

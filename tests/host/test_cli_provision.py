@@ -378,7 +378,7 @@ BAD = {
     "id with a topic in it": (["--id", "a/b"], 2, "device id 'a/b'"),
     "id with a path": (["--id", ".."], 2, "device id"),
     "id too long": (["--id", "x" * 33], 2, "at most 32"),
-    "id that is taken": (["--id", "gh-first"], 1, "never given twice"),
+    "id that is taken": (["--id", "gh-first"], 1, "there is a device gh-first: an id is never given twice"),
     "one id for two": (["--id", "gh-x", "--count", "2"], 2, "--count"),
     "no device": (["--count", "0"], 2, "--count"),
     "board": (["--board", "esp99"], 2, "no board 'esp99'"),

@@ -138,18 +138,23 @@ class Stage:
         """Run one `gatehouse` command, as a user would: its JSON. GatehouseError with its own line when it fails."""
         self._command("gatehouse " + shlex.join(words).replace(f"{self.folder.parent}/", ""))
         where = ["--product", str(self.product.root)] if hasattr(self, "product") else []
+        code, out, err = self._run([*words, *where, "--json"], {"NO_COLOR": "1", lms_keys.STATE_HOME: str(self.state)})
+        if code:
+            raise GatehouseError(f"`gatehouse {words[0]}` failed: {err.strip() or out.strip()}")
+        told: dict[str, Any] = json.loads(out or "{}")
+        return told
+
+    def _run(self, words: Sequence[str], env: dict[str, str]) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `gatehouse` with these words and `env` beside the environment."""
         result = subprocess.run(
-            [sys.executable, "-m", "gatehouse_tools", *words, *where, "--json"],
+            [sys.executable, "-m", "gatehouse_tools", *words],
             capture_output=True,
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"NO_COLOR": "1", lms_keys.STATE_HOME: str(self.state)},
+            env=os.environ | env,
         )
-        if result.returncode:
-            raise GatehouseError(f"`gatehouse {words[0]}` failed: {result.stderr.strip() or result.stdout.strip()}")
-        told: dict[str, Any] = json.loads(result.stdout or "{}")
-        return told
+        return result.returncode, result.stdout, result.stderr
 
     @property
     def newest(self) -> Path:

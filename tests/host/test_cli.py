@@ -200,6 +200,28 @@ def test_progress_gives_every_item(command):
     assert seen == [0, 1, 2]
 
 
+def test_a_bar_of_bytes_tells_bytes_and_the_time_left(terminal):
+    with ui.bar("writing", 3 << 20, in_bytes=True) as step:
+        step(1 << 19)
+    assert re.search(r"writing [^\r\n]* 0\.5/3\.0 MiB -:--:--", terminal())
+    with ui.bar("fetching", 3 << 20, in_bytes=True) as step:
+        step(3 << 20)
+    assert re.search(r"fetching [^\r\n]* 3\.0/3\.0 MiB 0:00:00", terminal())
+    with ui.bar("fetching", None, in_bytes=True) as step:  # a server need not say how much comes
+        step(2048)
+    assert re.search(r"fetching [^\r\n]* 2\.0/\? KiB", terminal())
+    with ui.bar("publishing", 3) as step:
+        step()
+    assert re.search(r"publishing [^\r\n]* 1/3 -:--:--", terminal())
+
+
+def test_compiling_is_told_in_bytes(terminal, tmp_path):
+    item = shop.make(tmp_path / "shop")
+    assert shop.run("build", "--product", item.root).code == 0
+    whole = shop.run("build", "--product", item.root, "--json").json["source_size"]
+    assert f"{whole / 1024:,.1f}/{whole / 1024:,.1f} KiB 0:00:00" in terminal()
+
+
 # init.
 
 H5 = ("--lms", "H5/W4")  # quick to make

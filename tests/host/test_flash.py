@@ -90,6 +90,16 @@ def test_the_board_gets_the_image_byte_for_byte(item, firmware, merged):
         assert hashlib.sha256(data).hexdigest() == one["sha256"]
 
 
+def test_progress_is_told_in_bytes(item, firmware, terminal):
+    with Rom() as rom:
+        done = write(item, firmware, rom)
+        assert done.code == 0, done.err
+        written = f"{sum(size for _, size in rom.writes) / 1024:.1f}"
+    told = terminal()
+    assert re.search(rf"writing [^\r\n]* {written}/{written} KiB 0:00:00", told)
+    assert re.search(r"reading back [^\r\n]* 8\.0/8\.0 MiB 0:00:00", told)
+
+
 def test_a_dry_run_says_exactly_what_is_written_and_touches_nothing(item, firmware):
     with Rom() as rom:
         told = write(item, firmware, rom, "--dry-run", "--json")
@@ -385,6 +395,13 @@ def test_it_is_fetched_once_shown_and_pinned(item, server, tmp_path):
     assert json.loads((item.root / "micropython" / "pins.json").read_text()) == {NAME: digest}
     done = call(item, "--dry-run", device="gh-2")
     assert done.code == 0 and digest in done.err and len(server["asked"]) == 1
+
+
+def test_fetching_is_told_in_bytes(item, server, terminal):
+    server[f"/fw/{NAME}"] = S3
+    assert call(item, "--dry-run").code == 0
+    kib = f"{len(S3) / 1024:,.1f}"
+    assert re.search(rf"fetching [^\r\n]* {kib}/{kib} KiB 0:00:00", terminal())
 
 
 def test_another_hash_than_the_pinned_one_is_refused(item, server, tmp_path):

@@ -151,6 +151,17 @@ class Browser:
         node = self.ask("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.ask("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
+    def pdf(self, width: float, height: float) -> bytes:
+        """The page as it is printed on paper of this size in inches, tagged and with an outline of its headings."""
+        told = self.ask(
+            "Page.printToPDF",
+            paperWidth=width,
+            paperHeight=height,
+            generateTaggedPDF=True,
+            generateDocumentOutline=True,
+        )
+        return base64.b64decode(told["data"])
+
     def picture(self, path: Path, width: int = 900, height: int = 1200) -> None:
         """A screenshot of the page as PNG."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)

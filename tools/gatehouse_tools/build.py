@@ -181,14 +181,14 @@ def build(
     version: str,
     needs_core: str | None = None,
     squeeze: bool = True,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[int], None] = lambda size: None,
 ) -> Built:
-    """Compile a source tree into an index and a pack; `step()` is called after each file. Writes nothing."""
+    """Compile a source tree into an index and a pack; step(bytes of the source) follows each file. Writes nothing."""
     made = []
     for path, target in sources(folder):
         data = compile_file(path, target[:-4] + ".py") if path.suffix == ".py" else product.read(path)
         made.append(Source(path, target, data))
-        step()
+        step(made[-1].size)
     index, data = pack.build({item.target: item.data for item in made}, name, version, needs_core, squeeze)
     return Built(made, index, data)
 

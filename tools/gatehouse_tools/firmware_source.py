@@ -105,7 +105,7 @@ def _download(url: str) -> bytes:
     try:
         with urllib.request.build_opener(_Redirects).open(url, timeout=_TIMEOUT_S) as answer:
             length = int(answer.headers.get("Content-Length") or 0)
-            with ui.bar("fetching", length or _MAX) as step:
+            with ui.bar("fetching", length or None, in_bytes=True) as step:
                 while chunk := answer.read(_CHUNK):
                     received += chunk
                     step(len(chunk))

@@ -86,7 +86,10 @@ class Found:
                 cmds.write_flash(self.esp, [(one.offset, one.data)], flash_size="keep")
 
     def verify(self, image: bytes, step: Step) -> None:
-        """GatehouseError("digest") unless the flash holds `image`: the chip's MD5 of each MiB is compared."""
+        """GatehouseError("digest") unless the flash holds `image`: the chip's MD5 of each MiB is compared.
+
+        step(bytes) follows each of them.
+        """
         with _errors(self.port, "is read back", "call this again, with --replace"):
             for at in range(0, len(image), _VERIFY):
                 piece = image[at : at + _VERIFY]
@@ -96,7 +99,7 @@ class Found:
                         f"{self.port}: from 0x{at:x} to 0x{at + len(piece):x} the flash does not hold what was written"
                     )
                     raise GatehouseError(f"{told}: call this again; if it stays so, the flash is worn", "digest")
-                step(1)
+                step(len(piece))
 
     def start(self) -> None:
         """Reset the chip, so that it starts what was written."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 Item = TypeVar("Item")
@@ -126,11 +126,15 @@ def progress(items: Sequence[Item], label: str) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, with the time left; the function that it yields moves it by one, or by its argument."""
+def bar(label: str, total: int | None, *, in_bytes: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, with the time left; the function that it yields moves it by one, or by its argument.
+
+    in_bytes: what is counted are bytes, and shown as KiB and MiB. total: None while nobody knows it.
+    """
     console = err()
     label_column = TextColumn("{task.description}", markup=False)
-    columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count_column = DownloadColumn(binary_units=True) if in_bytes else MofNCompleteColumn()
+    columns = (label_column, BarColumn(), count_column, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or _json) as shown:
         task = shown.add_task(label, total=total)
         yield lambda count=1: shown.advance(task, count)

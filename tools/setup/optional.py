@@ -1,7 +1,7 @@
-"""Programs that one or two tests use: present, or installed through apt for root; else those tests skip and say so.
+"""Programs that a few tests use: present, or installed through apt for root; else those tests skip and say so.
 
-Chromium opens the device's page. PyPI's browsers download themselves from elsewhere when they first run; Debian's comes
-from where apt gets everything. nmap looks at the device's ports from outside.
+Chromium opens the pages and prints the statement. PyPI's browsers download themselves from elsewhere when they first
+run; Debian's comes from where apt gets everything. nmap looks at the device's ports from outside.
 """
 
 import os

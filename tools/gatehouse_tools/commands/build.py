@@ -47,7 +47,8 @@ def _bill(item: product.Product, built: build.Built, version: str) -> Path | Non
 def run(item: product.Product, version: str, source: Path | None = None, raw: bool = False) -> build.Built:
     """Build with a progress bar."""
     folder = source or item.firmware
-    with ui.bar("compiling", len(build.sources(folder))) as step:
+    total = sum(path.stat().st_size for path, _ in build.sources(folder) if path.is_file())
+    with ui.bar("compiling", total, in_bytes=True) as step:
         return build.build(folder, item.name, version, item.needs_core, not raw, step)
 
 

@@ -148,7 +148,7 @@ def _to_port(
         product.write(note, product.json_bytes(facts))  # before: half a device is on a board, too
         total = sum(len(one.data) for one in plan.segments)
         ui.say(f"erasing {port}, then writing {total} bytes")
-        with ui.bar("writing", total) as step:
+        with ui.bar("writing", total, in_bytes=True) as step:
             shown = 0
             done = {one.name: 0 for one in plan.segments}
             sizes = {one.name: len(one.data) for one in plan.segments}
@@ -161,7 +161,7 @@ def _to_port(
                 shown = now
 
             found.write(plan.segments, progress)
-        with ui.bar("reading back", -(-len(plan.image) >> 20)) as step:
+        with ui.bar("reading back", len(plan.image), in_bytes=True) as step:
             found.verify(plan.image, step)
         found.start()
     return {"port": port, **facts}

@@ -117,11 +117,15 @@ class Door:
         folder = Path(f"/proc/{self.script.process.pid}/fd")
         return [os.readlink(path) for path in folder.iterdir()]
 
+    def until_open(self, count):
+        """Wait until the device has this many connections."""
+        end = time.monotonic() + 20
+        while (found := self.seen()["open"]) != count:
+            assert time.monotonic() < end, f"{found} connections are open, not {count}"
+
     def settled(self):
         """What the device saw once no connection is open."""
-        end = time.monotonic() + 20
-        while self.seen()["open"]:
-            assert time.monotonic() < end, "connections stay open"
+        self.until_open(0)
         return self.seen()
 
 
@@ -534,15 +538,14 @@ def test_many_connections_wait_for_their_turn(pki, tmp_path):
 
 
 def test_who_is_logged_in_has_two_connections_and_no_more(pki, tmp_path):
-    with Door(pki, tmp_path / "device", HASTY) as door:
+    with Door(pki, tmp_path / "device", {"HEAD_MS": 20000, "STALL_MS": 20000}) as door:  # neither is given up meanwhile
         door.login()
         lines = f"Host: {HOST}\r\nOrigin: {ORIGIN}\r\nCookie: {door.cookie}\r\nX-CSRF-Token: {door.csrf}\r\n"
         head = f"POST /api/call HTTP/1.1\r\n{lines}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         with contextlib.ExitStack() as stack:
             for _ in range(2):
                 stack.enter_context(door.secure()).sendall(head.encode())
-            while door.seen()["open"] != 2:
-                pass
+            door.until_open(2)
             stack.enter_context(door.connect())
             door.script.ask("installer", False, "idle", None)  # some turns of the listener
             assert door.seen()["most"] == 2
@@ -571,8 +574,7 @@ def test_body_of_a_stranger_has_a_time_too(pki, tmp_path):
 def test_strangers_make_way_for_an_update(door, state):
     with door.secure() as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\n")
-        while door.seen()["open"] != 1:
-            pass
+        door.until_open(1)
         door.script.ask("installer", *state)
         assert everything(stranger) == b""
     with door.connect() as stranger:
@@ -617,8 +619,7 @@ def test_nobody_stays_inside_when_the_door_closes(door):
     door.settled()
     with door.secure() as inside:
         inside.sendall(b"GET / HTTP/1.1\r\n")
-        while door.seen()["open"] != 1:
-            pass
+        door.until_open(1)
         started = time.monotonic()
         assert door.script.ask("close")
         assert everything(inside) == b"" and time.monotonic() - started < QUICK["HEAD_MS"] / 2000

@@ -93,10 +93,10 @@ async def write(wire, response):
     body = response.body
     is_file = hasattr(body, "readinto")
     try:
-        head = (head + _SECURITY + "\r\n").encode()
+        first = (head + _SECURITY + "\r\n").encode()
         whole = not is_file and not response.is_head and body and len(body) <= _CHUNK
         # In one piece, an answer is there whole or not at all: the policy may close the door meanwhile.
-        await wire.send(head + body if whole else head)
+        await wire.send(first + body if whole else first)
         if response.is_head or whole:
             return
         if not is_file:

@@ -177,7 +177,13 @@ def next_(
         entries.append(_new(item, one, parameters))
         changes.append(f"made {_words(entries[-1])}")
     store = trust_store.new_version(
-        stores[-1], entries=tuple(entries), required=needs, keep=tuple(keep), tls=tuple(tls), changes=tuple(changes), dev=flag
+        stores[-1],
+        entries=tuple(entries),
+        required=needs,
+        keep=tuple(keep),
+        tls=tuple(tls),
+        changes=tuple(changes),
+        dev=flag,
     )
     files = []
     for board in boards:

@@ -203,7 +203,9 @@ def _load_anchors(boot):
     if data is None:
         raise Refused("state", "no trust anchors: provision this device")
     envelope = suit.Envelope(data)
-    boot.trust = trust.open_store(envelope, boot.store.required("root"), trust.Undated(boot))
+    store = trust.open_store(envelope, boot.store.required("root"), trust.Undated(boot))
+    trust.check_build(store, boot.identity)
+    boot.trust = store
     boot.store.put("root", trust.root_digest(boot.trust))
     floors = boot.record.floors
     floor = floors[1].get("trust", (0, b""))

@@ -31,6 +31,7 @@ REASONS = (
     "tls",  # the server's certificate does not hold, or it speaks no TLS
     "memory",  # the heap had no room for it
     "strands",  # trust anchors under which this device would have nothing left to run, or no way to change
+    "dev",  # trust anchors flagged dev, on a production build
     "disabled",  # the policy takes no updates of application and firmware
     "health",  # a release on trial did not prove its health
     "failed-before",  # this digest was tried here and did not prove its health

@@ -10,9 +10,11 @@ from gatehouse import Refused, record, suit, trust
 def check(boot, envelope, manifest):
     """Refused unless the store in an authenticated envelope, signed by the old root, may replace the device's.
 
-    "sequence": not newer; "right": its own roots have not signed it too; "strands": the device would be lost with it.
+    "sequence": not newer; "right": its own roots have not signed it too; "dev": for development, and
+    this is a production build; "strands": the device would be lost with it.
     """
     store = _store(boot, envelope, manifest)
+    trust.check_build(store, boot.identity)
     if store.version <= boot.trust.version:
         raise Refused("sequence", "trust anchors %d, and %d are here" % (store.version, boot.trust.version))
     if trust.root_digest(store) != trust.root_digest(boot.trust):

@@ -207,6 +207,8 @@ def _private(boot, installer, now):
         health.append("boot:" + boot.failure.reason)
     if now is None:
         health.append("clock")
+    if boot.trust and boot.trust.dev:
+        health.append("dev")
     if release and _result == _BAD:
         health.append("slot")
     install, lowest = record.floors[1], record.floors[2]

@@ -115,6 +115,8 @@ def make(rng: random.Random) -> dict[str, Any]:
         "trust: a set that nobody can sign": trust(store(2, running, _3={"app": [[2, -9], [2, -46]]}, _4=kept)),
         "trust: no authority": trust(store(2, running, _5=[])),
         "trust: malformed": trust(cbor.dumps({1: 2, 2: []})),
+        "trust: dev": trust(store(2, [*running, (new.release, [4])], _6=True)),
+        "trust: dev key, not flagged": trust(store(2, [*running, (new.release, [4])])),
         "trust: new operator": trust(store(2, [(root, [1]), (release, [2]), (new.operator, [3])])),
         "trust with config": envelope(suit.wrap(alone.encode(), [root, operator], payloads={}), SEQUENCE),
     }

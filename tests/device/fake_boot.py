@@ -55,6 +55,7 @@ class Record:
 
 class Trust:
     version = 4
+    dev = False
 
 
 class Config:

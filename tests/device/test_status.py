@@ -56,6 +56,16 @@ def test_claims_say_what_runs():
     assert cbor.loads(cbor.dumps(found)) == found
 
 
+def test_store_for_development_is_a_reason_to_be_degraded():
+    from gatehouse import status
+
+    fake_boot.slot()
+    boot = fake_boot.Boot()
+    assert private(status.claims(boot))[17] == []
+    boot.trust.dev = True
+    assert private(status.claims(boot))[17] == ["dev"]
+
+
 def test_journal_is_told_once_there_is_one():
     from gatehouse import status
 

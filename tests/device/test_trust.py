@@ -88,6 +88,22 @@ def test_two_keys_must_be_two_keys():
         trust.check_right(found, "app", twice)
 
 
+def test_key_of_a_developer_counts_only_where_the_store_says_so():
+    dev = bytes([9]) * 64
+    for required in ({}, {"app": [[2, -9], [2, 0]]}):
+        found = store(_2=KEYS + [key(dev, [4])], _3=required, _6=True)
+        trust.check_right(found, "app", signers(found, dev))
+        for component in ("firmware", "config", "trust"):
+            with raises(Refused, "right"):
+                trust.check_right(found, component, signers(found, dev))
+        found.dev = False
+        with raises(Refused, "right"):
+            trust.check_right(found, "app", signers(found, dev))
+    found = store(_6=True)
+    with raises(Refused, "right"):
+        trust.check_right(found, "app", signers(found, OPERATOR))
+
+
 def test_algorithm_of_a_required_key():
     found = store(_3={"app": [[2, -46]]})
     with raises(Refused, "right"):

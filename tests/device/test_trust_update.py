@@ -2,6 +2,7 @@
 
 import fake_chip as chip
 import fake_device as device
+from gatehouse import cbor
 from harness import cases
 
 HEAP = "8M"  # the flash is in RAM here
@@ -110,6 +111,74 @@ def test_each_refusal_and_its_honest_twin():
         assert chip.NVS("gatehouse").values["root"] == case["nvs"]["root"]
         twin = "trust: new root" if "root" in name else "trust: new release key"
         assert rotated(case, boot, twin).trust.version == 2, name
+
+
+def production(sort):
+    """Make the core that is loaded now one that is frozen into the image, or the chip one with secure boot on."""
+    import sys
+
+    import gatehouse
+
+    if sort == "frozen":
+        gatehouse.__file__ = "gatehouse/__init__.py"
+    else:
+        sys.modules["machine"].mem32 = {16: 1}
+
+
+# The eFuses of measure.fuses(): one bit of a word each.
+FUSES = [[16, 2], [16, 1], [16, 4], [16, 8]]
+
+
+def with_fuses(case, burned=0):
+    import sys
+
+    values = chip.NVS("gatehouse").values
+    fields = cbor.loads(case["nvs"]["identity"])
+    fields[11] = FUSES
+    values["identity"] = cbor.dumps(fields)
+    sys.modules["machine"].mem32 = {16: burned}
+
+
+def test_production_build_takes_no_store_for_development_and_an_open_one_does():
+    for sort in ("frozen", "secure boot"):
+        case, _ = start()
+        with_fuses(case)
+        boot = device.boot()
+        device.clock(case["now"])
+        production(sort)
+        refused = offer(case, boot, "trust: dev").refused
+        assert refused["reason"] == "dev", (sort, refused)
+        assert rotated(case, boot, "trust: new release key").trust.version == 2, sort
+        case, _ = start()
+        with_fuses(case)
+        boot = device.boot()
+        device.clock(case["now"])
+        boot = rotated(case, boot, "trust: dev")
+        assert (boot.mode, boot.trust.version, boot.trust.dev) == ("active", 2, True), sort
+
+
+def test_production_build_does_not_start_under_a_store_for_development():
+    case, _ = start()
+    with_fuses(case)
+    device.write("/state/trust.suit", case["offers"]["trust: dev"]["envelope"])
+    with_fuses(case, 1)
+    boot = device.boot()
+    assert boot.mode == "recovery" and boot.failure.reason == "dev" and boot.trust is None
+    with_fuses(case)
+    boot = device.boot()
+    assert (boot.mode, boot.trust.dev) == ("active", True)
+
+
+def test_release_of_a_developer_runs_only_under_a_store_for_development():
+    for name, reason in (("trust: dev", None), ("trust: dev key, not flagged", "right")):
+        case, boot = start()
+        boot = rotated(case, boot, name)
+        installer = offer(case, boot, "app by the new key")
+        assert bool(installer.due) == (reason is None), (name, installer.refused)
+        if reason:
+            assert installer.refused["reason"] == reason
+        else:
+            assert device.boot().mode == "trial"
 
 
 def test_versions_only_grow():

@@ -110,6 +110,30 @@ def test_a_key_of_two_roles_is_one_key():
     assert trust_store.Store(1, (*twice, other), store.required).chosen("app", [key, other.key])
 
 
+# A store for development.
+
+
+def test_a_store_for_development(hybrid):
+    assert following(hybrid, "--dev", "--new-key", "dev")["dev"] is True
+    assert (payload(hybrid, 2)[6], payload(hybrid, 2)[2][-1][4]) == (True, [4])
+    store = trust_store.current(hybrid)
+    assert store.dev and trust_store.parse(store.payload()).payload() == store.payload()
+    [dev] = [entry.key for entry in store.of_role("dev")]
+    assert [entry.key for entry in store.chosen("app", [dev]) or []] == [dev]
+    assert not any(store.chosen(component, [dev]) for component in ("firmware", "config", "trust"))
+    assert store.chosen("app", [entry.key for entry in store.of_role("release")])
+    assert following(hybrid, "--no-dev", "--revoke", "dev-2")["dev"] is False
+    assert 6 not in payload(hybrid, 3)
+
+
+def test_a_key_for_development_is_refused_where_it_would_sign_nothing(item):
+    call(item, "next", "--new-key", "dev").refused(1, "signs nothing in a store that is not flagged dev", "strands")
+    following(item, "--dev", "--new-key", "dev")
+    call(item, "next", "--no-dev").refused(1, "signs nothing in a store that is not flagged dev", "strands")
+    call(item, "next", "--dev").refused(2, "nothing would change")
+    call(item, "next", "--require", "app=dev:any").refused(2, "roles root, release, operator")
+
+
 # Hybrid products.
 
 

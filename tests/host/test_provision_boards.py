@@ -289,6 +289,14 @@ def test_the_production_file_system_has_no_core(device):
     assert not any(path.startswith("/lib/") or path in ("/boot.py", "/main.py") for path in files)
 
 
+def test_no_production_parts_with_a_store_for_development(tmp_path, wifi):
+    item = shop.real(tmp_path / "shop")
+    assert shop.run("trust", "next", "--dev", "--new-key", "dev", "--product", item.root).code == 0
+    call(item, "--id", "gh-1", "--wifi", wifi, "--production").refused(1, "flagged dev", "[dev]", "--no-dev")
+    assert not (item.devices / "gh-1").exists()
+    assert call(item, "--id", "gh-1", "--wifi", wifi).code == 0
+
+
 def test_a_board_without_production_build_says_so(tmp_path):
     item = shop.make(tmp_path / "shop")
     shop.release(item, "1.0.0")

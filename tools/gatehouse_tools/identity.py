@@ -213,6 +213,9 @@ def _provision(
         "label.png": label_print.png(*words),
     }
     if production:
+        if trust_store.current(item).dev:
+            told = f"the trust store of {item.name} is flagged dev, which a production build refuses"
+            raise GatehouseError(f"{told}: gatehouse trust next --no-dev", "dev")
         parts = device_image.production(board, values, state, release)
         files |= {f"production/{part}": data for part, data in parts.items()}
     facts["broker"] = f"{config.broker or 'localhost'}:{config.port or product.BROKER_PORT}"
@@ -334,7 +337,7 @@ def _fuses(board: product.Board) -> list[list[int]] | None:
 def _trust(item: product.Product, board: product.Board) -> bytes:
     """The signed trust anchors of one board: the newest version."""
     store = trust_store.current(item)
-    for role in trust_store.ROLES:
+    for role in trust_store.GOVERNS:
         if not store.of_role(role):
             raise GatehouseError(f"{item.keys / role}.pem is missing: its public key belongs in every device", "key")
     return trust_store.signed(item, board)

@@ -222,7 +222,7 @@ def trust_rows(fields: dict[int, Any]) -> list[Row]:
         rows.append(("requires", f"{name}: {trust_store.needs_words(needs)}"))
     rows += [("keeps", digest.hex()) for digest in fields.get(4, [])]
     rows += [("TLS authority", f"sha-256:{hashlib.sha256(der).hexdigest()}") for der in fields.get(5, [])]
-    return rows
+    return rows + ([("dev", "flagged: a key with the role dev signs applications")] if fields.get(6) else [])
 
 
 def _fit(found: Finding) -> None:

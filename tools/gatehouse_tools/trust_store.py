@@ -20,7 +20,7 @@ from . import ca, cbor, keys, lms_keys, product, suit
 from .errors import GatehouseError
 
 FILE = "trust.json"
-ROLES = {"root": 1, "release": 2, "operator": 3}  # numbers of the trust store
+ROLES = {"root": 1, "release": 2, "operator": 3, "dev": 4}  # numbers of the trust store
 RIGHTS = {"app": "release", "firmware": "release", "config": "operator", "trust": "root"}
 GOVERNS = {"root": ("trust",), "release": ("app", "firmware"), "operator": ("config",)}
 MAX_KEYS, MAX_KEEP, MAX_TLS, MAX_NEEDS = 8, 16, 4, 4  # of a store on a device (lib/gatehouse/trust.py)
@@ -44,7 +44,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Store:
-    """One version of the trust store. required: component -> needs; keep: manifest digests; tls: authorities in DER."""
+    """One version of the trust store. required: component -> needs; keep: manifest digests; tls: authorities in DER.
+
+    dev: for development, where one key with the role dev is enough for an application; production builds refuse it.
+    """
 
     version: int
     entries: tuple[Entry, ...]
@@ -53,6 +56,7 @@ class Store:
     tls: tuple[bytes, ...] = ()
     created: str = ""
     changes: tuple[str, ...] = ()
+    dev: bool = False
 
     def named(self) -> dict[str, keys.PublicKey]:
         """Its keys by name."""
@@ -73,6 +77,10 @@ class Store:
     def chosen(self, component: str, held: Iterable[keys.PublicKey]) -> list[Entry] | None:
         """The first entries among the keys `held` that satisfy a component, one for each need; None if none do."""
         held = list(held)
+        if self.dev and component == "app":
+            found = [entry for entry in self.of_role("dev") if entry.key in held]
+            if found:
+                return found[:1]
         return _choose(self.needs(component), [entry for entry in self.entries if entry.key in held])
 
     def payload(self) -> bytes:
@@ -90,6 +98,8 @@ class Store:
             fields[4] = list(self.keep)
         if self.tls:
             fields[5] = list(self.tls)
+        if self.dev:
+            fields[6] = True
         return cbor.dumps(fields)
 
     def root_digest(self) -> bytes:
@@ -106,6 +116,8 @@ class Store:
             (max(map(len, self.required.values()), default=0), MAX_NEEDS, "signatures for one component"),
         ]
         found += [f"{count} {what}, and a device takes {most}" for count, most, what in counts if count > most]
+        if self.of_role("dev") and not self.dev:
+            found.append("a key with the role dev signs nothing in a store that is not flagged dev: revoke it")
         if not self.tls:
             found.append("no TLS authority: devices could not reach a broker")
         for component in sorted({*RIGHTS, *self.required}):
@@ -133,7 +145,8 @@ def parse(payload: bytes) -> Store:
             for row in fields[2]
         )
         required = {name: [(need[0], need[1]) for need in needs] for name, needs in fields.get(3, {}).items()}
-        return Store(int(fields[1]), entries, required, tuple(fields.get(4, [])), tuple(fields.get(5, [])))
+        keep, tls, dev = tuple(fields.get(4, [])), tuple(fields.get(5, [])), fields.get(6, False) is True
+        return Store(int(fields[1]), entries, required, keep, tls, dev=dev)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise GatehouseError("the trust store is not of the expected form", "format") from None
 
@@ -328,7 +341,8 @@ def _first(item: product.Product) -> Store:
     """Version 1: the keys in keys/ by their roles, both algorithms required where a role has both."""
     entries: list[Entry] = []
     required: dict[str, list[Need]] = {}
-    for role, number in ROLES.items():
+    for role in GOVERNS:
+        number = ROLES[role]
         found = [path for path in (item.keys / f"{role}.pem", item.keys / f"{role}.lms") if _public_file(path)]
         for path in found:
             name = role if path is found[0] else f"{role}-lms"
@@ -366,6 +380,7 @@ def _dump(store: Store) -> dict[str, Any]:
         "required": {name: [list(need) for need in needs] for name, needs in store.required.items()},
         "keep": [digest.hex() for digest in store.keep],
         "tls": [der.hex() for der in store.tls],
+        "dev": store.dev,
     }
 
 
@@ -381,9 +396,9 @@ def _load(row: dict[str, Any]) -> Store:
     )
     required = {str(name): [(int(a), int(b)) for a, b in needs] for name, needs in row["required"].items()}
     keep, tls = (tuple(bytes.fromhex(text) for text in row[name]) for name in ("keep", "tls"))
-    return Store(
-        int(row["version"]), entries, required, keep, tls, str(row["created"]), tuple(map(str, row["changes"]))
-    )
+    changes = tuple(map(str, row["changes"]))
+    dev = row.get("dev", False) is True  # histories from before the flag have none
+    return Store(int(row["version"]), entries, required, keep, tls, str(row["created"]), changes, dev)
 
 
 def names(stores: Sequence[Store]) -> set[str]:

@@ -100,6 +100,7 @@ def show(version: int | None, product_dir: str | None) -> None:
     metavar="N",
     help="The oldest version that devices may still have. Default: the newest.",
 )
+@click.option("--dev/--no-dev", default=None, help="For development: a key with the role dev signs applications.")
 @click.option("--force", is_flag=True, help="Make it although it strands devices.")
 @ui.product_option
 @ui.json_option
@@ -113,6 +114,7 @@ def next_(
     required: tuple[str, ...],
     authorities: tuple[Path, ...],
     since: int | None,
+    dev: bool | None,
     force: bool,
     product_dir: str | None,
 ) -> None:
@@ -153,15 +155,19 @@ def next_(
         if der not in tls:
             tls.append(der)
             changes.append(f"added the TLS authority in {path.name}")
+    flag = stores[-1].dev if dev is None else dev
+    if flag != stores[-1].dev:
+        changes.append("flagged dev: production builds refuse it" if flag else "not flagged dev any more")
     if not changes and not plans:
-        raise UsageError("nothing would change; say what: --new-key, --add-key, --revoke, --keep, --require or --ca")
+        options = "--new-key, --add-key, --revoke, --keep, --require, --ca or --dev"
+        raise UsageError(f"nothing would change; say what: {options}")
     # Keys that will be made count for what the store lacks, and are made when nothing stands in its way any more.
     stand_in = [
         trust_store.Entry(name, keys.PublicKey(alg, name.encode()), (role,))
         for role, alg, name in _named(item, stores, plans)
     ]
     draft = trust_store.new_version(
-        stores[-1], entries=(*entries, *stand_in), required=needs, keep=tuple(keep), tls=tuple(tls)
+        stores[-1], entries=(*entries, *stand_in), required=needs, keep=tuple(keep), tls=tuple(tls), dev=flag
     )
     _judge(item, stores[-1], draft, since, force)
     # Whoever has to sign must be here before a key is made for nothing.
@@ -171,7 +177,13 @@ def next_(
         entries.append(_new(item, one, parameters))
         changes.append(f"made {_words(entries[-1])}")
     store = trust_store.new_version(
-        stores[-1], entries=tuple(entries), required=needs, keep=tuple(keep), tls=tuple(tls), changes=tuple(changes)
+        stores[-1],
+        entries=tuple(entries),
+        required=needs,
+        keep=tuple(keep),
+        tls=tuple(tls),
+        changes=tuple(changes),
+        dev=flag,
     )
     files = []
     for board in boards:
@@ -295,12 +307,12 @@ def _requirement(text: str) -> tuple[str, list[trust_store.Need]]:
     needs = []
     for part in wanted.split("+") if wanted else []:
         role, _, algorithm = part.partition(":")
-        if role not in trust_store.ROLES or (algorithm or "any") not in _ALGORITHMS:
+        if role not in trust_store.GOVERNS or (algorithm or "any") not in _ALGORITHMS:
             sign = ""
             break
         needs.append((trust_store.ROLES[role], _ALGORITHMS[algorithm or "any"]))
     if not sign or name not in trust_store.RIGHTS:
-        told = f"components {', '.join(trust_store.RIGHTS)}; roles {', '.join(trust_store.ROLES)}; ecdsa, lms or any"
+        told = f"components {', '.join(trust_store.RIGHTS)}; roles {', '.join(trust_store.GOVERNS)}; ecdsa, lms or any"
         raise UsageError(f"--require {text!r}: such as app=release:ecdsa+release:lms; {told}")
     return name, needs
 
@@ -326,6 +338,8 @@ def _show(item: product.Product, store: trust_store.Store) -> None:
         here = entry.file if entry.file and (item.root / entry.file).exists() else "its private half is not here"
         words = f"{entry.key.kid.hex()}, {keys.NAMES[entry.key.alg]}, for {', '.join(entry.roles)}: {here}"
         rows.append((f"key {entry.name}", words))
+    if store.dev:
+        rows.append(("dev", "flagged: one key with the role dev signs applications, production builds refuse it"))
     for component in trust_store.RIGHTS:
         rows.append((component, f"takes {trust_store.needs_words(store.needs(component))}"))
     told = inspect_files.trust_rows({4: list(store.keep), 5: list(store.tls)})
@@ -351,6 +365,7 @@ def _facts(item: product.Product, store: trust_store.Store, files: Sequence[Path
         "keep": [digest.hex() for digest in store.keep],
         "tls_sha256": [suit.hashlib.sha256(der).hexdigest() for der in store.tls],
         "root_digest": store.root_digest().hex(),
+        "dev": store.dev,
         "changes": list(store.changes),
         "files": [str(path) for path in files],
     }

@@ -375,6 +375,43 @@ def test_entries_that_a_broker_took_and_nobody_has_are_asked_for(tmp_path):
         assert asked(900, 900) == [("gh-1", 900 - collector.RING)], "what a ring can hold"
 
 
+@pytest.mark.parametrize("forged", ["tag", "entry", "before"])
+def test_forged_entry_does_not_stand_for_the_honest_one(tmp_path, forged):
+    """Who may publish puts an entry of any number into the database: the honest one is asked for all the same."""
+    clock, key, numbers = [1000.0], b"k" * 32, iter(range(1, 100))
+
+    def sealed_entry(number, before, event="boot"):
+        data = entry(number, b"", event)[0]
+        return [data, hmac.digest(key, before + data, "sha256")[:16]]
+
+    first = sealed_entry(1, b"0" * 16)
+    second = sealed_entry(2, first[1])
+    lies = {
+        "tag": ([second[0], b"?" * 16], first[1]),
+        "entry": ([entry(2, b"", "bott")[0], second[1]], first[1]),
+        "before": (second, b"?" * 16),
+    }
+    lie, before = lies[forged]
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+
+        def asked(keys):
+            clock[0] += collector.ASK_S
+            inbox = Script()
+            taker = collector.Collector(
+                inbox, collector.Judge(DEVICES), database, print, lambda: clock[0], keys={"gh-1": keys}.__getitem__
+            )
+            inbox.batches = [[Message(REPORT, with_head(next(numbers), 2, 2), 1000.0, 1, 1)]]
+            taker._store(inbox.take(0))
+            return inbox.asked
+
+        stored(database, (JOURNAL, message(first)), (JOURNAL, message(lie, before=before)))
+        assert asked({0: key}) == [("gh-1", 1)]
+        assert asked({0: b"x" * 32, 1: key}) == [("gh-1", 1)], "of whatever owner epoch"
+        assert asked({}) == [], "without a key nobody can tell"
+        stored(database, (JOURNAL, message(second, before=first[1])))
+        assert asked({0: key}) == [], "it came"
+
+
 def test_request_for_entries_that_got_lost_is_made_again(tmp_path):
     """Whoever loses one request (the device may be away by then) must not have the entries left out for ever."""
     clock = [1000.0]

@@ -21,7 +21,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from . import cbor, journal_live, reports, topics
+from . import cbor, journal, journal_live, reports, topics
 from .database import Batch, Database, Unavailable
 from .errors import GatehouseError
 
@@ -308,9 +308,12 @@ class Collector:
         database: Database,
         talk: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        keys: Callable[[str], Mapping[int, bytes]] = lambda device: {},
     ) -> None:
         self._inbox, self._judge, self._database, self._talk = inbox, judge, database, talk
         self._clock = clock  # of the pauses between two times that a device is asked
+        self._keys = keys  # journal keys of a device by owner epoch; without any, what is stored counts as its own
+        self._sure: dict[str, set[int]] = {}  # entries that were found to be by the device
         self.stop = threading.Event()
         self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
         self.messages = 0
@@ -368,7 +371,7 @@ class Collector:
         if now - asked < ASK_S:
             return
         try:
-            lacking = self._database.lacks(device, max(1, acknowledged - RING + 1), acknowledged)
+            lacking = self._lacks(device, max(1, acknowledged - RING + 1), acknowledged)
         except Unavailable:
             return  # the next report tells of it again
         came = max(times.keys() - set(lacking), default=0)
@@ -377,3 +380,17 @@ class Collector:
         if wanted:
             self._inbox.ask(device, wanted[0] - 1)
             self._asked[device] = now, {number: times[number] + 1 for number in lacking}
+
+    def _lacks(self, device: str, first: int, last: int) -> list[int]:
+        """The numbers of which no entry is stored that is by the device: a forged one must not stand for it."""
+        lacking = set(self._database.lacks(device, first, last))
+        keys = self._keys(device)
+        if keys:
+            sure = {number for number in self._sure.get(device, ()) if number >= first}
+            unsure = set(range(first, last + 1)) - lacking - sure
+            if unsure:
+                found = self._database.entries(device, min(unsure), max(unsure))
+                sure.update(record.number for record in found if journal.is_by(record, keys))
+            self._sure[device] = sure
+            lacking |= unsure - sure
+        return sorted(lacking)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
+from . import journal
 from .errors import GatehouseError, UsageError
 from .ui import printable
 
@@ -153,6 +154,13 @@ class Database:
         with self._told(), self._engine.connect() as connection:
             stored = set(connection.execute(asked).scalars())
         return [one for one in range(first, last + 1) if one not in stored]
+
+    def entries(self, device: str, first: int, last: int) -> list[journal.Record]:
+        """The journal entries of this device with the numbers from first to last, forged ones among them."""
+        columns = (JOURNAL.c.number, JOURNAL.c.entry, JOURNAL.c.tag, JOURNAL.c.before)
+        asked = sa.select(*columns).where(JOURNAL.c.device == device, columns[0] >= first, columns[0] <= last)
+        with self._told(), self._engine.connect() as connection:
+            return [journal.Record(*row) for row in connection.execute(asked)]
 
     def close(self) -> None:
         """Close it."""

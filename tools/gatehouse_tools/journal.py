@@ -289,6 +289,11 @@ def _by_number(records: Iterable[Record]) -> dict[int, list[Record]]:
     return found
 
 
+def is_by(record: Record, keys: Mapping[int, bytes]) -> bool:
+    """Whether an entry is by the device of these journal keys ({owner epoch: key}) and stands where it says."""
+    return _judge(record, keys) is not None
+
+
 def _judge(record: Record, keys: Mapping[int, bytes]) -> Entry | None:
     """What an entry says, if its tag is by one of the keys and it stands where it says."""
     for epoch, key in sorted(keys.items()):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import rich_click as click
 
-from .. import collector, product, publish, reports, ui
+from .. import collector, journal, product, publish, reports, ui
 from ..database import Database
 from ..errors import GatehouseError, UsageError
 
@@ -64,7 +65,7 @@ def command(
         where = f"broker {host}:{port}"
         inbox = collector.Inbox(group, name, publish.tls_context(item), lambda text: ui.say(f"{where}: {text}"),
                                 secret=product.session_secret(item.ca))  # fmt: skip
-        taker = collector.Collector(inbox, judge, database, ui.say)
+        taker = collector.Collector(inbox, judge, database, ui.say, keys=_journal_keys(item))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: taker.stop.set())
         try:
@@ -80,6 +81,17 @@ def command(
     ui.show(f"{database.new} new reports, {database.known} known ones, {refused} messages refused: {database.shown}")
     ui.result({"ok": True, "messages": taker.messages, "reports": database.new, "known": database.known,
                "refused": refused, "database": database.shown})  # fmt: skip
+
+
+def _journal_keys(item: product.Product) -> Callable[[str], Mapping[int, bytes]]:
+    @functools.cache
+    def keys(device: str) -> Mapping[int, bytes]:
+        try:
+            return journal.keys_of(item, device)
+        except GatehouseError:  # they are kept elsewhere: `gatehouse journal` verifies there
+            return {}
+
+    return keys
 
 
 def _teller(taker: collector.Collector, database: Database) -> Callable[[], None]:

@@ -123,6 +123,7 @@ class World:
         rows = [
             {1: held[role].kid, 2: held[role].alg, 3: held[role].public, 4: [number]}
             for role, number in trust_store.ROLES.items()
+            if role in held
         ]
         authority = ca.der(ca.load_certificate(self.product.ca / "ca.pem"))
         payload = cbor.dumps({1: 2, 2: rows, 4: [keep], 5: [authority]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import signal
 import time
@@ -84,12 +83,15 @@ def command(
 
 
 def _journal_keys(item: product.Product) -> Callable[[str], Mapping[int, bytes]]:
-    @functools.cache
+    held: dict[str, Mapping[int, bytes]] = {}
+
     def keys(device: str) -> Mapping[int, bytes]:
-        try:
-            return journal.keys_of(item, device)
-        except GatehouseError:  # they are kept elsewhere: `gatehouse journal` verifies there
-            return {}
+        if device not in held:
+            try:
+                held[device] = journal.keys_of(item, device)
+            except GatehouseError:  # they are kept elsewhere: `gatehouse journal` verifies there. Or they come later
+                return {}
+        return held[device]
 
     return keys
 

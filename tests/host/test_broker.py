@@ -68,8 +68,8 @@ class Client:
     def publish(self, topic, payload, *, retain=False):
         self._client.publish(topic, payload, 1, retain).wait_for_publish(WAIT)
 
-    def get(self):
-        return self._messages.get(timeout=WAIT)
+    def get(self, seconds=WAIT):
+        return self._messages.get(timeout=seconds)
 
     def cut(self):
         """Lose the connection without a word, as a device that loses power."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+import uuid
 from typing import Any
 
 import cbor2
@@ -21,7 +22,7 @@ from test_watch_attacks import better
 
 from cases.report import claims, report_key, sealed
 from gatehouse_tools import broker as brokers
-from gatehouse_tools import collector, product, reports
+from gatehouse_tools import collector, journal_live, product, reports, topics
 from gatehouse_tools.broker import Broker, free_port
 from gatehouse_tools.collector import Message
 from gatehouse_tools.database import Database, Unavailable
@@ -566,6 +567,38 @@ def test_what_comes_is_in_the_database(house, tmp_path):
 def query_file(path, text):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return connection.execute(text).fetchall()
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("honest", [False, True])
+def test_command_asks_for_what_a_forged_entry_stands_for(house, tmp_path, honest):
+    """By the journal keys of secrets.json. The twin: an entry by the device is asked for no more."""
+    root, authority, broker = house
+    name, key, path = f"gh-{5 + honest}", b"k" * 32, tmp_path / "reports.db"
+    folder = root / "devices" / name
+    secrets = json.loads((folder / "secrets.json").read_text())
+    (folder / "secrets.json").write_text(json.dumps(secrets | {"journal_keys": {"0": key.hex()}}))
+    facts = dict.fromkeys(("uuid", "vendor_id", "class_id"), str(uuid.UUID(bytes=claims(1)[256][1:])))
+    (folder / "device.json").write_text(json.dumps(facts | {"id": name, "release": {"sequence": 1}, "groups": []}))
+    before, data = b"0" * 16, entry(1, b"")[0]
+    tag = hmac.digest(key, before + data, "sha256")[:16] if honest else b"?" * 16
+
+    def with_journal(number, acknowledged):
+        found = claims(number)
+        found[-70001][19] = [acknowledged, b"t" * 16, acknowledged]
+        return sealed(found, kid=name.encode())
+
+    with Client(broker, authority, name) as device:
+        device.subscribe(topics.topic("journal-ack", id=name))
+        with collect(house, f"sqlite:///{path}", "--idle", "10") as process:
+            connected(process)
+            device.publish(f"gatehouse/{name}/journal", message([data, tag], before=before))
+            soon(lambda: query_file(path, "SELECT number FROM journal") == [(1,)])
+            device.publish(f"gatehouse/{name}/report", with_journal(1, 1 + honest))
+            asked = device.get(15)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=WAIT)
+    assert journal_live.request(1 if honest else 0) in asked, "the entry after this one"
 
 
 @needs_mosquitto

@@ -28,7 +28,7 @@ def demo(folder: Path, tree: Path = ROOT, *options: str) -> subprocess.Completed
     )
 
 
-@pytest.mark.parametrize("broker", ["amqtt"])  # with Mosquitto: test_demo_page.py, and the next one
+@pytest.mark.parametrize("broker", ["mosquitto", "amqtt"])
 def test_every_verdict_is_right(tmp_path: Path, broker: str) -> None:
     done = demo(tmp_path / "demo", ROOT, "--broker", broker)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -267,7 +267,7 @@ class Crowd:
         return "127.0.0.1", self._device.board.https_port
 
 
-@pytest.mark.parametrize("heap", ["120wK"])  # the least with which the door opens
+@pytest.mark.parametrize("heap", [HEAP, "120wK"])
 def test_crowd_at_the_door_stops_no_update(shop: Stage, tmp_path: Path, seed: int, heap: str) -> None:
     device = Device(shop, tmp_path, seed, heap, "--set", OPEN)
     try:

@@ -18,19 +18,25 @@ _COPY = const(2)
 _MARGIN = const(32768)  # bytes of flash left for the boot record, the journal and the file system itself
 _FLASH_BLOCK = const(4096)
 _MAX_DEPTH = const(4)  # of folders, as tree.check_path allows
+_NOTHING, _FILES, _PARTS = const(0), const(1), const(2)  # what is kept of what is here
 
 
-def make(root, active, buffer, platform=None, resume=True):
+def make(root, active, buffer, platform=None, keep=_PARTS):
     """(what to do with each unit, where the body of each starts and the last ends, files that are here, files).
 
     The index on flash at `root` has the signed digest by now. Removes from there what the index does not list, and what
     cannot be gone on with. What is to be copied block by block is judged by the running slot's index, a whole file
-    by its bytes. Without `resume` a large file that is here in part is given up. Refused("core"|"mpy"|"full").
+    by its bytes. Where it does not fit beside what is here, the verified parts of large files are given up (`keep`
+    _FILES), then all that is here (_NOTHING), so that what fitted once fits after each power cut.
+    Refused("core"|"mpy"|"full").
     """
     free = os.statvfs(root)
     with open(root + "/index.cbor", "rb") as file:
         index = tree.Index(file)
         index.check_needs(platform)
+        if keep == _NOTHING:
+            _clear(root, ())
+            free = os.statvfs(root)
         room = index.count + free[0] * free[2] // tree.BLOCK  # more blocks than the flash holds make no plan
         plan = bytearray(room)
         offsets = array("I", bytes(4 * (room + 1)))
@@ -51,7 +57,7 @@ def make(root, active, buffer, platform=None, resume=True):
                 length = entry[3] if count == 1 else min(tree.BLOCK, entry[1] - block * tree.BLOCK)
                 offsets[unit + block + 1] = offsets[unit + block] + length
             if count > 1:
-                kept, size = _prefix(path, entry, buffer, resume)
+                kept, size = _prefix(path, entry, buffer, keep == _PARTS)
                 for block in range(count):
                     if block < kept:
                         plan[unit + block] = _HERE
@@ -75,16 +81,21 @@ def make(root, active, buffer, platform=None, resume=True):
                 need += _rounded(entry[1])
                 _remove(path)
             unit += count
+    _clear(root, names)
+    free = os.statvfs(root)
+    if need + _MARGIN > free[0] * free[3]:
+        if keep:  # going on can need more than starting anew: a part of a file, and folders, take blocks of their own
+            return make(root, active, buffer, platform, keep - 1)
+        raise Refused("full", "needs %d bytes of flash, %d are free" % (need + _MARGIN, free[0] * free[3]))
+    return memoryview(plan)[:unit], offsets, done, len(names)
+
+
+def _clear(root, names):
+    """Remove what is not the index and not among these CRC-32s of paths."""
     for _ in range(_MAX_DEPTH):  # a folder is empty, and so found, once what it held is gone
         for path in list(tree.walk(root)):
             if path != "index.cbor" and not _listed(names, path):
                 _remove(root + "/" + path)
-    free = os.statvfs(root)
-    if need + _MARGIN > free[0] * free[3]:
-        if resume:  # going on can need a block more than starting anew
-            return make(root, active, buffer, platform, False)
-        raise Refused("full", "needs %d bytes of flash, %d are free" % (need + _MARGIN, free[0] * free[3]))
-    return memoryview(plan)[:unit], offsets, done, len(names)
 
 
 def _prefix(path, entry, buffer, resume):

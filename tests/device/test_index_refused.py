@@ -163,6 +163,26 @@ def test_room_for_the_boot_record_stays():
             assert chip.tree_of("/slots/a")["a"] == body
 
 
+def test_what_fitted_once_fits_again_after_each_cut():
+    body = bytes(5000)  # two blocks of flash with much to spare, and each folder takes two more
+    entries = [["f%d/g%02d" % (n // 4, n), len(body), hashlib.sha256(body).digest(), len(body), 0] for n in range(16)]
+    data = index(entries)
+    for blocks in range(40, 120):
+        chip.install(blocks=blocks)
+        try:
+            fill(data, bodies=body * 16)
+            break
+        except Refused as error:
+            assert error.reason == "full", error
+    for came in range(17):
+        chip.install(blocks=blocks)
+        with raises(Refused, "network"):
+            fill(data, bodies=(body * 16)[: came * 5000 - (came == 16)])
+        assert len(chip.tree_of("/slots/a")) >= came
+        fill(data, bodies=body * 16)
+        assert len(chip.tree_of("/slots/a")) == 17
+
+
 def test_body_ends_where_the_signed_file_ends():
     for name, reason in (("honest", None), ("longer", "size"), ("unended", "size")):
         chip.install()

@@ -13,4 +13,4 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-pytest_plugins = ("plugin.seed", "plugin.collector", "plugin.terminal")
+pytest_plugins = ("plugin.seed", "plugin.collector", "plugin.order", "plugin.terminal")

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from plugin import order
+
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 
 EXAMPLE = """
@@ -249,3 +251,32 @@ def test_no_micropython_is_a_failure(tree):
     assert code == 1 and "2 failed" in text
     assert "GATEHOUSE_MICROPYTHON names /nowhere/micropython, which is no program" in text
     assert "Traceback" not in text
+
+
+class Item:
+    def __init__(self, path, number):
+        self.path = path
+        self.number = number
+
+
+def test_each_worker_begins_with_whole_system_modules():
+    system = TESTS / "system"
+    items = [Item(TESTS / "device" / "test_a.py", n) for n in range(50)]
+    items += [Item(system / f"test_{name}.py", n) for name in "bcdefg" for n in range(3)]
+    found = order.dealt(items, 4)
+    assert sorted(map(id, found)) == sorted(map(id, items))
+    runs, start = [], 0
+    for workers in range(4, 0, -1):  # as pytest-xdist divides them
+        size = (len(found) - start) // workers
+        runs.append(found[start : start + size])
+        start += size
+    for run in runs:
+        kinds = [item.path.parent == system for item in run]
+        assert kinds[0] and kinds == sorted(kinds, reverse=True), "the long ones first"
+    for path in {item.path for item in items if item.path.parent == system}:
+        assert sum(any(item.path == path for item in run) for run in runs) == 1, "a module's fixture is made once"
+
+
+def test_few_items_are_all_dealt():
+    items = [Item(TESTS / "system" / "test_a.py", n) for n in range(5)] + [Item(TESTS / "host" / "test_b.py", 0)]
+    assert sorted(map(id, order.dealt(items, 4))) == sorted(map(id, items))

@@ -165,9 +165,8 @@ class Client:
     def ask(self, method: str, path: str, body: bytes, **headers: str) -> dict[str, Any]:
         """The answer, when it is a good one."""
         port = self.device.board.https_port
-        raw = socket.create_connection(("127.0.0.1", port), 30)
         connection = http.client.HTTPConnection(self.device.id, port)
-        connection.sock = self.context.wrap_socket(raw, server_hostname=self.device.id)
+        connection.sock = self._connected(port)
         origin = {"Origin": f"https://{self.device.id}:{port}", "Content-Type": "application/json"}
         with contextlib.closing(connection):
             connection.request(method, path, body, {**origin, **self.headers, **headers})
@@ -179,6 +178,18 @@ class Client:
             if "csrf" in found:
                 self.headers["X-CSRF-Token"] = found["csrf"]
             return dict(found)
+
+    def _connected(self, port: int) -> ssl.SSLSocket:
+        """A connection. Who comes before the device has let go of the one before is reset, before anything is asked."""
+        end = time.monotonic() + 20
+        while True:
+            raw = socket.create_connection(("127.0.0.1", port), 30)
+            try:
+                return self.context.wrap_socket(raw, server_hostname=self.device.id)
+            except ConnectionResetError:
+                raw.close()
+                assert time.monotonic() < end, self.device.log.read_text()[-3000:]
+                time.sleep(0.05)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self.ask("POST", "/api/call", json.dumps({"name": operation, "arguments": arguments}).encode())

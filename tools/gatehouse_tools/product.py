@@ -110,7 +110,10 @@ class Product:
         """One of the product's boards, the first when no name is given. UsageError for one that it does not have."""
         name = name or self.boards[0]
         if name not in self.boards:
-            raise UsageError(f"{self.name} has no board {name!r}; boards in {FILE}: {', '.join(self.boards)}")
+            raise UsageError(
+                f"{self.name} has no board {name!r}; boards in {FILE}: {', '.join(self.boards)}."
+                " A folder of boards/ is added there, and to the next release"
+            )
         return load_board(name, self.root)
 
     @property

@@ -112,7 +112,7 @@ class Product:
         if name not in self.boards:
             raise UsageError(
                 f"{self.name} has no board {name!r}; boards in {FILE}: {', '.join(self.boards)}."
-                " A folder of boards/ is added there, and to the next release"
+                " A folder of boards/ can be added there, and gets releases by `gatehouse release --board`"
             )
         return load_board(name, self.root)
 

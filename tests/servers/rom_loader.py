@@ -101,7 +101,12 @@ class Rom(threading.Thread):
             try:
                 self._buffer += os.read(self._master, 65536)
             except OSError:
-                return None
+                if self._gone or self._hung_up():
+                    return None
+
+    def _hung_up(self) -> bool:
+        """Nobody has the port open: whether that is the end."""
+        return True
 
     def _send(self, data: bytes) -> None:
         framed = data.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc")

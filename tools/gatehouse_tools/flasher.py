@@ -14,13 +14,15 @@ import serial
 from esptool import cmds, logger
 from esptool.util import FatalError
 
-from . import cbor
+from . import cbor, flash_plan
+from .boards import Board
 from .errors import GatehouseError
 from .flash_plan import Segment
 from .image import flash, nvs, stock
 from .image import partitions as tables
 
 CONNECT_ATTEMPTS = 3
+_UNTOUCHED = ("chip", "locked", "size", "state", "provisioned")  # refused before anything was written
 _VERIFY = 1 << 20  # bytes that one MD5 of the chip covers
 Step = Callable[[int], None]
 
@@ -76,6 +78,16 @@ class Found:
             return str(cbor.loads(identity, "identity")[1])
         return "whose id cannot be read"
 
+    def check(self, board: Board, replace: bool) -> None:
+        """GatehouseError("size" | "provisioned") unless it has the board's flash, and is no device or may be lost."""
+        if self.flash_size < board.flash_size:
+            told = f"{self.port} has {flash_plan.size_words(self.flash_size)} of flash; {board.name} has"
+            raise GatehouseError(f"{told} {flash_plan.size_words(board.flash_size)}: choose its board", "size")
+        other = self.provisioned(board.partitions())
+        if other and not replace:
+            told = f"{self.port} is the device {other} already: its keys, counters and journal would be lost"
+            raise GatehouseError(f"{told}; --replace does it all the same", "provisioned")
+
     def write(self, segments: list[Segment], step: Callable[[str, int, int], None]) -> None:
         """Erase the whole flash and write. step(name, done, total) tells how far each segment is."""
         silent = _logger()
@@ -103,8 +115,7 @@ class Found:
 
     def start(self) -> None:
         """Reset the chip, so that it starts what was written."""
-        with contextlib.suppress(FatalError, OSError, serial.SerialException, termios.error):
-            cmds.reset_chip(self.esp, "hard-reset")
+        _reset(self.esp)
 
 
 @contextlib.contextmanager
@@ -131,9 +142,18 @@ def connect(port: str, chip: str, board: str, baud: int) -> Iterator[Found]:
         if size is None:
             raise GatehouseError(f"{port}: the size of its flash cannot be told: is there one, is it damaged?", "size")
         yield Found(esp, port, chip, mac, _bytes(size))
+    except GatehouseError as error:
+        if error.reason in _UNTOUCHED:  # it runs what it ran before
+            _reset(esp)
+        raise
     finally:
         with contextlib.suppress(AttributeError, OSError, serial.SerialException):
             esp._port.close()  # type: ignore[union-attr]  # esptool's own main() closes it so
+
+
+def _reset(esp: Any) -> None:
+    with contextlib.suppress(FatalError, OSError, serial.SerialException, termios.error):
+        cmds.reset_chip(esp, "hard-reset")
 
 
 def _check_locks(esp: Any, port: str) -> None:

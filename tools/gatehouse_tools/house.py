@@ -1,9 +1,10 @@
-"""The network of one house on this machine's loopback: a broker, a server of packs, a time server."""
+"""The network of one house, by itself on this machine's loopback: a broker, a server of packs, a time server."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,19 @@ from pathlib import Path
 from . import ntp, product, serve
 from .broker import Broker
 from .errors import GatehouseError
+
+
+LOCAL = "localhost"
+
+
+def address_of(host: str) -> str:
+    """The IPv4 address of a name, or the address itself. GatehouseError("network") where there is none."""
+    if host == LOCAL:
+        return "127.0.0.1"
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET)[0][4][0])
+    except (OSError, UnicodeError):
+        raise GatehouseError(f"{host} is no IPv4 address, and no name of one", "network") from None
 
 
 class House:
@@ -26,14 +40,19 @@ class House:
         item: product.Product,
         broker: str = "auto",
         *,
+        host: str = LOCAL,
         broker_port: int = 0,
         server_port: int = 0,
         time_port: int = 0,
         workdir: Path | None = None,
         on_request: Callable[[serve.Request], None] | None = None,
     ) -> None:
-        """broker: "auto", "mosquitto" or "amqtt". workdir: for the broker's configuration and log."""
+        """broker: "auto", "mosquitto" or "amqtt". workdir: for the broker's configuration and log.
+
+        host: the name or IPv4 address of this machine under which devices reach it, and the only one that is served.
+        """
         self._item = item
+        self.host = host
         self._kind = broker
         self._ports = (broker_port, server_port, time_port)
         self._workdir = workdir
@@ -46,12 +65,15 @@ class House:
             ca = self._item.ca
             credentials = (ca / "ca.pem", ca / "broker.pem", ca / "broker-key.pem")
             broker_port, server_port, time_port = self._ports
-            self.broker = stack.enter_context(Broker(folder, *credentials, kind=self._kind, port=broker_port))
+            bound = address_of(self.host)
+            self.broker = stack.enter_context(
+                Broker(folder, *credentials, kind=self._kind, host=bound, port=broker_port)
+            )
             product.make_folder(self._item.dist)
             self.server = stack.enter_context(
-                serve.StaticServer(self._item.dist, port=server_port, on_request=self._on_request)
+                serve.StaticServer(self._item.dist, bound, server_port, self._on_request)
             )
-            self.time = stack.enter_context(ntp.Server(port=time_port))
+            self.time = stack.enter_context(ntp.Server(bound, time_port))
             self._stack = stack.pop_all()
         return self
 
@@ -61,7 +83,7 @@ class House:
     @property
     def broker_address(self) -> str:
         """HOST:PORT of the broker."""
-        return f"localhost:{self.broker.port}"
+        return f"{self.host}:{self.broker.port}"
 
     @property
     def url(self) -> str:
@@ -71,7 +93,7 @@ class House:
     @property
     def ntp_address(self) -> str:
         """HOST:PORT of the time server."""
-        return f"localhost:{self.time.port}"
+        return f"{self.host}:{self.time.port}"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +21,17 @@ from typing import Any
 from .errors import GatehouseError
 
 IDLE_S = 30  # a kept connection without a request, so that threads do not pile up
+_BLOCK = 65536  # bytes sent at once
+_PIECES = 4  # a second, where the rate is limited: often enough that no device takes it for a stall
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answered request. `head` and `body` are the bytes that were sent; `span` is the byte range, end excluded."""
+    """One answered request. `head` and `body` are the bytes that were sent; `span` is the byte range, end excluded.
+
+    began: when its answer did, in Unix seconds.
+    """
 
     client: str
     method: str
@@ -34,6 +40,7 @@ class Request:
     span: tuple[int, int] | None
     head: int
     body: int
+    began: float = 0.0
 
 
 class StaticServer:
@@ -56,6 +63,7 @@ class StaticServer:
         if not self.directory.is_dir():
             raise GatehouseError(f"{directory} is no folder: name the one that holds the packs")
         self.log: list[Request] = []
+        self.rate = 0  # bytes a second of each answer, as over a slow network; 0: no limit. It can change at any time
         self._on_request = on_request
         self._thread: threading.Thread | None = None
         try:
@@ -220,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in fields.items():
             self.send_header(name, value)
         head = len(b"".join(self._headers_buffer)) + 2  # type: ignore[attr-defined]
-        sent = 0
+        sent, began = 0, time.time()
         try:
             self.end_headers()
             if body:
@@ -228,18 +236,21 @@ class _Handler(BaseHTTPRequestHandler):
                 sent = self._send_file(file, start, end - start)
         finally:
             client = f"{self.client_address[0]}:{self.client_address[1]}"
-            self.server.owner.record(Request(client, self.command, self.path, status, span, head, sent))
+            self.server.owner.record(Request(client, self.command, self.path, status, span, head, sent, began))
 
     def _send_file(self, file: Any, start: int, count: int) -> int:
         file.seek(start)
         sent = 0
         while sent < count:
-            block = file.read(min(65536, count - sent))
+            rate = self.server.owner.rate
+            block = file.read(min(max(1, rate // _PIECES) if rate else _BLOCK, count - sent))
             if not block:  # cut short while it was being sent: the client must see that
                 self.close_connection = True
                 break
             self.connection.sendall(block)
             sent += len(block)
+            if rate:
+                time.sleep(len(block) / rate)
         return sent
 
     def log_message(self, format: str, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""`gatehouse demo`: the whole story on this machine, in the terminal and on a page."""
+"""`gatehouse demo`: the whole story on this machine or on a board at its port, in the terminal and on a page."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from rich.panel import Panel
 from rich.table import Table
 
 from .. import house, ui
-from ..demo import live, screen, web
+from ..demo import live, screen, web, wired
 from ..demo.act import Verdict
+from ..demo.bench import SIMULATED, Kind
 from ..demo.stage import MOST, Stage
 from ..errors import GatehouseError, UsageError
 from ..reports import Report
@@ -40,6 +41,15 @@ RECORDING = Path(__file__).resolve().parents[1] / "demo" / "recording.jsonl"
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="P", help=f"The page's port; 0: any. Default: {web.PORT}."
 )
+@click.option("--device", "at", metavar="PORT", help="Play it on the board at this serial port, which is erased.")
+@click.option("--host", metavar="ADDRESS", help="With --device: this machine, as the board reaches it over its Wi-Fi.")
+@click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="With --device: MicroPython's .bin.")
+@click.option(
+    "--wifi", type=click.Path(path_type=Path), metavar="FILE",
+    help="With --device: TOML with ssid and password. Default: asked for.",
+)  # fmt: skip
+@click.option("--board", metavar="NAME", help="With --device: its kind. Default: the one with the firmware's chip.")
+@click.option("--replace", is_flag=True, help="With --device: also where the board is a device already; it is lost.")
 @click.option("--no-story", is_flag=True, help="Begin with the page's buttons, without the scenes of the terminal.")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep what the page shows.")
 @click.option(
@@ -56,6 +66,12 @@ def command(
     broker: str,
     devices: int,
     port: int | None,
+    at: str | None,
+    host: str | None,
+    firmware: Path | None,
+    wifi: Path | None,
+    board: str | None,
+    replace: bool,
     no_story: bool,
     record: Path | None,
     played: str | None,
@@ -65,7 +81,8 @@ def command(
     verdict is read from the device's own verified report; the exit code is 0 only when every one is as it should be.
 
     Beside the terminal a page on this machine's loopback shows the devices, with a panel on which to try to break them;
-    what its buttons do counts for the exit code as well.
+    what its buttons do counts for the exit code as well. With --device the device is a board at a serial port: it is
+    written by esptool, and the terminal says when to pull its plug.
 
     \b
     Example:
@@ -73,7 +90,12 @@ def command(
     $ gatehouse demo --no-story --devices 3
     $ gatehouse demo --replay
     $ gatehouse demo --once
+    $ gatehouse demo --device /dev/ttyUSB0 --host 192.168.1.20 --firmware ESP32_GENERIC_S3.bin --wifi wifi.toml
     """
+    if at is None and (host or firmware or wifi or board or replace):
+        raise UsageError("--host, --firmware, --wifi, --board and --replace go with --device PORT")
+    if at is not None and (devices > 1 or played):
+        raise UsageError("--device plays on one board: leave --devices and --replay out")
     if once and (no_story or played or port is not None):
         raise UsageError("--once plays the story without a page: leave --no-story, --replay and --port out")
     console = Console(stderr=ui.json_mode(), record=bool(svg), width=_WIDTH if svg else None)
@@ -81,8 +103,13 @@ def command(
     if played:
         _replay(Path(played), port, teller)
         return
+    wiring = None
+    kind: Kind = SIMULATED
+    if at is not None:
+        wiring = wired.wiring(at, host, firmware, wifi, board, replace)
+        kind = wiring.kind
     shown = screen.Screen(record)
-    show = live.Live(shown, teller)
+    show = live.Live(shown, teller, kind)
     verdicts: list[Verdict] = []
     with contextlib.ExitStack() as stack:
         stack.callback(shown.close)
@@ -92,19 +119,19 @@ def command(
         story, count = not no_story, devices
         while count:
             show.set(count)
-            with _stage(folder, broker, teller, count) as stage, show.on(stage):
+            with _stage(folder, broker, teller, count, wiring) as stage, show.on(stage):
                 stage.devices[0].witness.on_report = teller.report
                 broker_words = f"{stage.house.broker.kind} on {stage.house.broker_address}"
                 teller.say(f"broker: {broker_words}, with client certificates")
                 for one in stage.devices:
-                    teller.say(f"device: {one.id}, simulated, from {one.board.image.name}")
+                    teller.say(f"device: {one.id}, {one.board.label}")
                 if story:
                     verdicts = show.story(stage)
-                    teller.table(verdicts)
+                    teller.table(verdicts, kind)
                     if svg:
                         svg.write_text(_picture(console))
                     good = all(item.good for item in verdicts)
-                    ui.result({"verdicts": [_plain(item) for item in verdicts], "good": good})
+                    ui.result({"board": kind.label, "verdicts": [_plain(item) for item in verdicts], "good": good})
                 else:
                     show.start(stage)
                 if once:
@@ -130,10 +157,10 @@ def _plain(item: Verdict) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _stage(folder: Path, broker: str, teller: _Teller, count: int) -> Iterator[Stage]:
+def _stage(folder: Path, broker: str, teller: _Teller, count: int, wiring: wired.Wiring | None) -> Iterator[Stage]:
     """The stage. Where it cannot be set, say that there is a recording."""
     try:
-        stage = Stage(folder.resolve(), broker, teller.say, teller.command, count=count)
+        stage = Stage(folder.resolve(), broker, teller.say, teller.command, count=count, wiring=wiring)
         with contextlib.ExitStack() as stack:
             stack.enter_context(stage)
             yield stage
@@ -201,6 +228,10 @@ class _Teller:
         self._console.print()
         self._console.print(Panel(text, title=f"{title}, {device}", title_align="left", border_style="magenta"))
 
+    def ask(self, text: str) -> None:
+        """Something is to be done by hand."""
+        self._console.print(Panel(text, title="you", title_align="left", border_style="yellow", style="bold"))
+
     def report(self, report: Report) -> None:
         """One line for each verified report that tells something new."""
         claims = report.claims
@@ -227,8 +258,9 @@ class _Teller:
         mark = "[bold green]as it should be[/]" if item.good else "[bold red]WRONG[/]"
         self._console.print(f"  {mark}: {item.told}", highlight=False)
 
-    def table(self, verdicts: list[Verdict]) -> None:
-        table = Table(title="What was tried, and what the device's verified reports said", title_style="bold")
+    def table(self, verdicts: list[Verdict], kind: Kind) -> None:
+        title = "What was tried, and what the device's verified reports said"
+        table = Table(title=title, title_style="bold", caption=f"{kind.label}. {kind.caption}".strip())
         for name in ("", "tried", "expected", "the device"):
             table.add_column(name)
         for item in verdicts:

@@ -129,16 +129,10 @@ def _to_port(
     note = item.devices / device / WRITTEN
     before = product.read_json(note) if note.exists() else {}
     with flasher.connect(port, board.chip, board.name, baud) as found:
-        if found.flash_size < board.flash_size:
-            told = f"{port} has {flash_plan.size_words(found.flash_size)} of flash; {board.name} has"
-            raise GatehouseError(f"{told} {flash_plan.size_words(board.flash_size)}: choose its board", "size")
         if before and before.get("mac") != found.mac and not replace:
             told = f"{device} is on the board {before.get('mac')} already, and no two boards may have one identity"
             raise GatehouseError(f"{told}: provision another device, or --replace where that board is gone", "state")
-        other = found.provisioned(board.partitions())
-        if other and not replace:
-            told = f"{port} is the device {other} already: its keys, counters and journal would be lost"
-            raise GatehouseError(f"{told}; --replace does it all the same", "provisioned")
+        found.check(board, replace)
         facts = {
             "mac": found.mac,
             "chip": found.chip,

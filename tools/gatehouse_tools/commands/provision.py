@@ -97,7 +97,7 @@ def command(
     config = identity.change_config(config, settled, f"{product.FILE}, [device]")
     config = identity.change_config(config, dict(map(identity.setting, others)), "--set")
     release = releases.load(item, kind, slot_release)
-    joined = _credentials(kind, credentials)
+    joined = joining(kind, credentials)
     made: list[identity.Device] = []
     try:
         for _ in ui.progress(range(count), "provisioning"):
@@ -115,7 +115,8 @@ def command(
     ui.result({"ok": True, "devices": [one.facts | {"folder": str(one.folder)} for one in made]})
 
 
-def _credentials(board: product.Board, path: Path | None) -> identity.Credentials:
+def joining(board: product.Board, path: Path | None) -> identity.Credentials:
+    """How a device joins: of a file, of the simulated network, or asked for at the terminal."""
     if path:
         loaded = identity.load_credentials(path)
         if path.stat().st_mode & 0o077:

@@ -11,7 +11,8 @@ from .stage import Device, Stage
 
 # Who tells a step, and with it what it is worth.
 ATTACKER, VENDOR, BENCH, DEVICE, VERIFIER = "attacker", "vendor", "bench", "device", "verifier"
-WHO = (ATTACKER, VENDOR, BENCH, DEVICE, VERIFIER)
+YOU = "you"  # whom the demonstration asks to do something
+WHO = (ATTACKER, VENDOR, BENCH, DEVICE, VERIFIER, YOU)
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Step:
-    """What happened. DEVICE: the device said it in a message whose MAC was checked; BENCH: seen on the simulated board
-    or on the network around it, which a customer's server would not see."""
+    """What happened. DEVICE: the device said it in a message whose MAC was checked; BENCH: seen on the board or on
+    the network around it, which a customer's server would not see; YOU: what somebody is asked to do now."""
 
     who: str
     text: str
@@ -62,6 +63,22 @@ class Act:
     def step(self, who: str, text: str, *shown: Bytes) -> None:
         """Tell what happens."""
         self._tell(Step(who, text, shown))
+
+    def bench(self, text: str) -> None:
+        """Tell what was seen or done at the bench."""
+        self.step(BENCH, text)
+
+    def reported(self, text: str) -> None:
+        """Tell what a verified report of the device said."""
+        self.step(DEVICE, text)
+
+    def ask(self, text: str) -> None:
+        """Ask whoever stands beside the board to do something."""
+        self.step(YOU, text)
+
+    def within(self, seconds: float) -> float:
+        """How long to wait for something that takes a simulated board at most `seconds`."""
+        return seconds * self.device.board.patience
 
     def publish(self, envelope: Path, force: bool = False) -> None:
         """Offer a release, or with `force` an attack."""

@@ -126,11 +126,11 @@ class Feed:
 
     def __enter__(self) -> Feed:
         self._cards.show()
-        port = self._stage.house.broker.port
+        host, port = self._stage.house.host, self._stage.house.broker.port
         try:
-            self._client.connect("localhost", port)
+            self._client.connect(host, port)
         except OSError as error:
-            raise GatehouseError(f"the broker at localhost:{port} does not answer: {error}", "network") from None
+            raise GatehouseError(f"the broker at {host}:{port} does not answer: {error}", "network") from None
         self._client.loop_start()
         self._ticker.start()
         return self
@@ -154,7 +154,7 @@ class Feed:
                 self._client.publish(topic, nonce, 1)
             for number, device in enumerate(self._stage.devices):
                 turn = (time.monotonic() - start) / _PERIOD_S + number / len(self._stage.devices)
-                device.board.set_sensor(round(21.5 + _SWING * math.sin(2 * math.pi * turn), 2))
+                device.board.warm(round(21.5 + _SWING * math.sin(2 * math.pi * turn), 2))
 
 
 def card(entry: fleet.Entry) -> dict[str, Any]:

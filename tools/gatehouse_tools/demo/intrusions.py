@@ -20,7 +20,6 @@ GUESSES = ("123456", "password", "admin", "gatehouse", "letmein", "owner", "qwer
 _LOGIN_S = 15.0  # a password check is slow on purpose, and a busy device answers 503
 _TRIES = 12  # of one guess: the device closes the door while it needs the memory, "ask again" (docs/http.md)
 _FREE = 3  # wrong passwords that cost no delay: the policy that devices are provisioned with
-_OFF_S = 2.0  # without power
 _HEAR_S = 10.0
 
 
@@ -46,7 +45,7 @@ def brute_force(act: Act) -> Verdict:
         levels = [one["level"] for key, one in access.get("lockouts", {}).items() if key.startswith("https")]
         return bool(max(levels, default=0) > _FREE and access["sessions"] == 0)
 
-    found = act.device.witness.wait(since, locked, scenes.SOON)
+    found = act.device.witness.wait(since, locked, act.within(scenes.SOON))
     claims = act.device.claims
     lockouts = claims.get("access", {}).get("lockouts", {})
     words = (
@@ -59,14 +58,14 @@ def brute_force(act: Act) -> Verdict:
 
 def _login(act: Act, guess: str) -> tuple[int, dict[str, Any]]:
     """(HTTP status, answer) of one guess. GatehouseError when the door does not answer."""
-    port, name = act.device.board.https_port, act.device.id
+    (address, port), name = act.device.board.https(act.device.claims), act.device.id
     context = ssl.create_default_context(cafile=str(act.stage.product.ca / "ca.pem"))
     body = json.dumps({"user": "owner", "password": guess})
     headers = {"Origin": f"https://{name}:{port}", "Content-Type": "application/json"}
     why = ""
     for _ in range(_TRIES):
         try:
-            raw = socket.create_connection(("127.0.0.1", port), _LOGIN_S)
+            raw = socket.create_connection((address, port), _LOGIN_S)
             connection = http.client.HTTPConnection(name, port)
             with contextlib.closing(connection):
                 connection.sock = context.wrap_socket(raw, server_hostname=name)
@@ -94,14 +93,14 @@ def replayed_command(act: Act) -> Verdict:
         at = command.find(number.to_bytes(4, "big"))
         shown = Bytes("the command, as it went over the network", command, (at, at + 4) if at >= 0 else (0, 0))
         act.step(VENDOR, f"the operator commands a restart, counter {number}", shown)
-        if not device.witness.wait(since, lambda claims: claims["boots"] == boots + 1, scenes.UPDATE):
+        if not device.witness.wait(since, lambda claims: claims["boots"] == boots + 1, act.within(scenes.UPDATE)):
             raise GatehouseError("the device did not restart when it was told to", "timeout")
         act.step(DEVICE, f"it restarts once: boot {boots + 1}")
         key = remote.derive(stage.product, device.id, "operator", "host")
         act.step(ATTACKER, "the very same bytes are published again", Bytes("their MAC, which is good", command[-32:]))
         since = device.witness.mark()
         client.publish(topics.topic("command", id=device.id), command, 1)
-        end, found = time.monotonic() + scenes.SOON, None
+        end, found = time.monotonic() + act.within(scenes.SOON), None
         while time.monotonic() < end and not (found and found.reason):
             with contextlib.suppress(queue.Empty):
                 name, data = inbox.get(timeout=0.5)
@@ -109,7 +108,7 @@ def replayed_command(act: Act) -> Verdict:
                     found = remote.answer(key, command, data)
     if found and found.reason:
         act.step(DEVICE, f"refused, reason {found.reason}: it has taken counter {found.seen} already")
-    later = device.witness.wait(since, lambda claims: claims["uptime"] > 0, scenes.SOON)
+    later = device.witness.wait(since, lambda claims: claims["uptime"] > 0, act.within(scenes.SOON))
     claims = device.claims
     reason = found.reason if found else "no answer"
     told = f"refused({reason}), boot {claims['boots']}, {scenes.runs(claims)}"
@@ -140,10 +139,10 @@ def forged_report(act: Act) -> Verdict:
         )
         since, before = device.witness.mark(), len(device.witness.refusals)
         client.publish(topics.topic("report", id=device.id), forged, 1).wait_for_publish(_HEAR_S)
-        refusal = device.witness.wait_refusal(before, scenes.SOON)
+        refusal = device.witness.wait_refusal(before, act.within(scenes.SOON))
     if refusal:
         act.step(VERIFIER, f"refused, reason {refusal.reason}: {refusal.detail}")
-    report = device.witness.wait(since, lambda claims: True, scenes.SOON)
+    report = device.witness.wait(since, lambda claims: True, act.within(scenes.SOON))
     claims = device.claims
     reason = refusal.reason if refusal else "not refused"
     told = f"refused({reason}), {scenes.runs(claims)}"
@@ -159,10 +158,8 @@ def power_cut_now(act: Act) -> Verdict:
     boots, version = claims["boots"], claims.get("version")
     busy = scenes.update_of(claims).get("state", "idle")
     since = device.witness.mark()
-    device.board.power_off()
-    act.step(BENCH, f"the power is gone, in boot {boots}, while its last report said {busy}")
-    time.sleep(_OFF_S)
-    device.board.power_on()
+    act.step(BENCH, f"the power is about to go, in boot {boots}; its last report said {busy}")
+    device.board.cut_now(act)
     act.step(BENCH, "the power is back: boot.py chooses a slot, verifies every byte of it, and starts it")
 
     def back(claims: dict[str, Any]) -> bool:
@@ -180,7 +177,7 @@ def power_cut_now(act: Act) -> Verdict:
 
 @contextlib.contextmanager
 def _broker(act: Act, *names: str) -> Any:
-    host, port = "localhost", act.stage.house.broker.port
+    host, port = act.stage.house.host, act.stage.house.broker.port
     with remote.session(act.stage.product, host, port, act.device.id, names) as found:
         yield found
 

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from . import scenes
-from .act import Act, Step, Verdict
+from .act import YOU, Act, Step, Verdict
+from .bench import SIMULATED, Kind
 from .buttons import BUTTONS, BY_NAME, POWER
 from .feed import Feed
 from .scenes import Scene
@@ -22,14 +23,6 @@ from .stage import MOST, Device, Stage
 SETTING, STORY, READY, BUSY, OVER = "setting", "story", "ready", "busy", "over"
 _KEPT_RUNS = 30  # with their steps, on the page
 
-# What is not as it would be at a customer's, for the page to say.
-SIMULATED = (
-    "The boards: MicroPython's unix port runs the very files that a chip would, from a real flash image. "
-    "No chip has run them yet.",
-    "Power, Wi-Fi and temperature: the bench of the simulated board gives and takes them.",
-    "The house: broker, pack server and time server are real programs, on this machine's loopback.",
-)
-
 
 class Teller(Protocol):
     """Narrates in the terminal."""
@@ -38,13 +31,16 @@ class Teller(Protocol):
     def scene(self, number: int, total: int, text: str) -> None: ...
     def verdict(self, item: Verdict) -> None: ...
     def button(self, title: str, device: str, text: str) -> None: ...
+    def ask(self, text: str) -> None: ...
 
 
 class Live:
     """Plays on one stage after the other; `take` gets the page's orders, from any thread."""
 
-    def __init__(self, screen: Screen, teller: Teller) -> None:
+    def __init__(self, screen: Screen, teller: Teller, kind: Kind = SIMULATED) -> None:
         self.screen = screen
+        self.kind = kind
+        self._buttons = tuple(one for one in BUTTONS if one.name not in kind.left_out)
         self._teller = teller
         self._orders: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._lock = threading.Lock()
@@ -74,7 +70,7 @@ class Live:
         with self._lock:
             button, stage = BY_NAME.get(name), self._stage
             found = next((one for one in stage.devices if one.id == device), None) if stage else None
-            if button is None:
+            if button is None or button not in self._buttons:
                 return "there is no such button"
             if stage is None or self._phase in (SETTING, STORY, OVER):
                 return "not now: wait until the stage is free"
@@ -95,6 +91,8 @@ class Live:
         return ""
 
     def _take_reset(self, count: int) -> str:
+        if not self.kind.resets:
+            return "a button wipes no board: end this, and start the demonstration again with --replace"
         if not 1 <= count <= MOST:
             return f"1 to {MOST} devices"
         with self._lock:
@@ -129,9 +127,12 @@ class Live:
                     "mode": "live",
                     "devices": count,
                     "most": MOST,
-                    "simulated": list(SIMULATED),
+                    "label": self.kind.label,
+                    "resets": self.kind.resets,
+                    "simulated": list(self.kind.notes),
                     "buttons": [
-                        {"name": one.name, "kind": one.kind, "title": one.title, "hint": one.hint} for one in BUTTONS
+                        {"name": one.name, "kind": one.kind, "title": one.title, "hint": one.hint}
+                        for one in self._buttons
                     ],
                 },
             )
@@ -158,7 +159,7 @@ class Live:
     def story(self, stage: Stage) -> list[Verdict]:
         """The scenes of the terminal, on the first device; the others run beside it."""
         for device in stage.devices[1:]:
-            device.board.power_on()
+            device.board.start()
         verdicts: list[Verdict] = []
         total = len(scenes.STORY)
         for number, scene in enumerate(scenes.STORY, 1):
@@ -175,9 +176,10 @@ class Live:
     def start(self, stage: Stage) -> None:
         """Give power to all devices, and wait for their first reports."""
         for device in stage.devices:
-            device.board.power_on()
+            device.board.start()
         for device in stage.devices:
-            device.witness.wait(0, lambda claims: claims["mode"] == "active", scenes.SOON)
+            within = scenes.SOON * device.board.patience
+            device.witness.wait(0, lambda claims: claims["mode"] == "active", within)
 
     def serve(self, stage: Stage) -> int:
         """Do what the page orders until it wants everything back at the start: with how many devices."""
@@ -214,17 +216,28 @@ class Live:
         counts = itertools.count(1)
 
         def tell(step: Step) -> None:
-            self._teller.say(f"{step.who}: {step.text}")
+            asked = step.who == YOU
+            if asked:
+                self._teller.ask(step.text)
+            else:
+                self._teller.say(f"{step.who}: {step.text}")
+            self._ask(number, step.text if asked else None)
             shown = [one.plain() for one in step.shown]
             part = {"who": step.who, "text": step.text, "bytes": shown}
             self.screen.put(f"step:{number}:{next(counts)}", part)
 
         verdict = scenes.play(scene, Act(stage, device, tell))
+        self._ask(number, None)
         if not self._stopped():
             self.screen.put(f"run:{number}", run | {"verdict": asdict(verdict)})
             self._teller.verdict(verdict)
         self._forget(number - _KEPT_RUNS)
         return verdict
+
+    def _ask(self, number: int, text: str | None) -> None:
+        """Show what somebody is to do in this run, or nothing any more."""
+        if text or self.screen.get(f"ask:{number}"):
+            self.screen.put(f"ask:{number}", text)
 
     def _forget(self, number: int) -> None:
         self.screen.put(f"run:{number}", None)

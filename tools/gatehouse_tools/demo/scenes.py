@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +42,7 @@ def verdict_of(
 ) -> Verdict:
     """The verdict by the first verified report after `since` that `wanted` accepts, else by the last one that came."""
     witness = act.device.witness
-    report = witness.wait(since, wanted, within)
+    report = witness.wait(since, wanted, act.within(within))
     last = report or (witness.history[-1] if len(witness.history) > since else None)
     if last is None:
         return Verdict(tried, expected, "no verified report", False)
@@ -56,15 +55,15 @@ def verdict_of(
 
 def birth(act: Act) -> Verdict:
     """The device starts, joins the network and reports."""
-    since = act.device.witness.mark()
-    act.device.board.power_on()
+    board = act.device.board
+    board.start()
     active = of_version("1.0.0")
     return verdict_of(
         act,
         "power on, first report",
         "runs 1.0.0",
-        since,
-        lambda claims: active(claims) and claims["counter"][0] == 1,
+        0,  # a board that was just written may have reported already
+        lambda claims: active(claims) and claims["counter"][0] <= board.first_boots,
         SOON,
     )
 
@@ -286,10 +285,7 @@ def power_cut(act: Act) -> Verdict:
     envelope = stage.release(version, "its files come over the network while the power fails", extra=True)
     digest = suit.parse(envelope.read_bytes()).digest.hex()
     since = act.device.witness.mark()
-    stage.publish_and_cut(act.device, envelope)
-    act.step(BENCH, "the power is gone in the middle of a flash write; now it comes back")
-    before = stage.sent()
-    act.device.board.power_on()
+    back = act.device.board.cut_in_update(act, lambda: act.publish(envelope))
     verdict = verdict_of(
         act,
         f"power cut in the middle of update {version}",
@@ -298,7 +294,7 @@ def power_cut(act: Act) -> Verdict:
         _confirmed(version, digest),
         UPDATE,
     )
-    again = stage.sent() - before
+    again = stage.sent(back)
     whole = envelope.with_suffix(".pack").stat().st_size
     act.step(BENCH, f"after the cut {again:,} of the pack's {whole:,} bytes were fetched: what was there was kept")
     if verdict.good:
@@ -342,11 +338,12 @@ def _number(value: int) -> bytes:
 def play(scene: Scene, act: Act) -> Verdict:
     """The verdict of a scene. One that cannot be played to its end is a wrong one, and the next scene follows."""
     try:
-        return scene(act)
+        verdict = scene(act)
+        if not verdict.good and (line := act.device.board.last_line()):
+            act.bench(f"last on its UART, which proves nothing: {line}")
+        return verdict
     except GatehouseError as error:
-        with contextlib.suppress(GatehouseError):  # the page may have been faster
-            if not act.device.board.running:
-                act.device.board.power_on()
+        act.device.board.restore()
         name = scene.__name__.replace("_", " ")
         return Verdict(name, "a scene that can be played", str(error), False)
 

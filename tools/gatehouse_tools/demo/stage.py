@@ -16,20 +16,20 @@ from typing import Any
 
 from .. import core, lms_keys, product, reports
 from ..errors import GatehouseError
-from ..house import House
-from ..sim.board import Board, BoardStopped
+from ..house import LOCAL, House
+from .bench import Bench, Simulated
+from .wired import Wired, Wiring, warn_of
 from .witness import Witness
 
 MARK = ".gatehouse-demo"  # says that a folder is ours to replace
 DEVICE = "gh-demo-1"  # the first of them
 MOST = 5  # devices: their cards fit on one screen, and their processes on two cores
 TRIAL_S = 20
-_HEAP = "160wK"  # so that whoever guesses passwords behind an update gets an answer each time (docs/http.md)
+_WIRED_TRIAL_S = 60  # of a real board, which joins a real Wi-Fi in that time
 # HTTPS as well: the attack that guesses passwords needs a door (docs/http.md has the heap for it).
 _DOORS = 'interfaces=["uart", "https", "mqtt-commands", "reset-button"]'
 _EXTRA_FILES = 12
 _EXTRA_SIZE = 4000  # bytes each
-_CUT_AT = 250  # flash operations: some of the extra files are written by then, most are not
 
 _CRASH = '''"""A release that was signed in a hurry."""
 
@@ -40,17 +40,16 @@ def run(boot):
 
 
 class Device:
-    """One provisioned device: its simulated board, and its reports as a verifier sees them."""
+    """One provisioned device: its board, and its reports as a verifier sees them."""
 
     def __init__(self, stage: Stage, name: str) -> None:
         self.id = name
         self.folder = stage.product.devices / name
-        self.board = Board(
-            self.folder / "flash.bin", heap=os.environ.get("DEMO_HEAP", _HEAP), log=stage.folder / f"{name}.log"
-        )
+        log = stage.folder / f"{name}.log"
+        self.board: Bench = Wired(stage.wiring, log) if stage.wiring else Simulated(self.folder / "flash.bin", log)
         try:
             verifier = reports.Verifier(reports.known_devices(stage.product.devices))
-            self.witness = Witness(name, verifier, *stage.credentials, "localhost", stage.house.broker.port)
+            self.witness = Witness(name, verifier, *stage.credentials, stage.house.host, stage.house.broker.port)
         except BaseException:
             self.board.close()
             raise
@@ -63,7 +62,7 @@ class Device:
         return self.witness.history[-1].claims
 
     def close(self) -> None:
-        """Power off, and forget it."""
+        """Leave it: a simulated board without power, a real one running."""
         self.witness.close()
         self.board.close()
 
@@ -79,8 +78,13 @@ class Stage:
         command: Callable[[str], None],
         keys: Sequence[str] = (),
         count: int = 1,
+        wiring: Wiring | None = None,
     ) -> None:
-        """broker: as House has it. keys: further options of `gatehouse init`. count: devices, 1 to MOST."""
+        """broker: as House has it. keys: further options of `gatehouse init`. count: devices, 1 to MOST.
+
+        wiring: the board at a port on which it is played; none: simulated ones.
+        """
+        self.wiring = wiring
         self.folder = folder
         self.say = say
         self._command = command
@@ -112,21 +116,61 @@ class Stage:
         product.make_folder(self.folder)
         (self.folder / MARK).write_text("made by `gatehouse demo`, which replaces this folder at its next run\n")
         root = self.folder / "product"
-        self.gatehouse("init", str(root), "--name", "demo", "--domain", "gatehouse.example", *self._keys)
+        self.gatehouse("init", str(root), "--name", "demo", "--domain", "gatehouse.example", *self._keys, *self._board())
         self.product = product.Product(root)
         self.source = self.folder / "firmware"
         shutil.copytree(core.source("firmware"), self.source, ignore=shutil.ignore_patterns("__pycache__"))
         self.release("1.0.0", "what the device leaves the factory with")
-        self.house = self._stack.enter_context(House(self.product, broker=self._broker))
+        self.house = self._stack.enter_context(House(self.product, broker=self._broker, host=self.host))
         for number in range(1, self._count + 1):
             name = f"gh-demo-{number}"
             self.gatehouse(
                 *("provision", "--id", name, "--broker", self.house.broker_address, "--base-url", self.house.url),
-                *("--ntp", self.house.ntp_address, "--trial-seconds", str(TRIAL_S), "--report-seconds", "5"),
-                *("--sensor-seconds", "2", "--watchdog-ms", "12000", "--set", _DOORS),
+                *("--ntp", self.house.ntp_address, "--report-seconds", "5", "--sensor-seconds", "2", "--set", _DOORS),
+                *self._times(),
+                *self._joining(),
             )
             self.devices.append(Device(self, name))
             self._stack.callback(self.devices[-1].close)
+            if self.wiring:
+                self._flash(self.wiring, self.devices[-1])
+
+    @property
+    def host(self) -> str:
+        """Under which name or address devices reach this machine."""
+        return self.wiring.host if self.wiring else LOCAL
+
+    def _board(self) -> list[str]:
+        """For `gatehouse init`: the board, and what the broker's certificate is for."""
+        return ["--board", self.wiring.board.name, "--broker-host", self.wiring.host] if self.wiring else []
+
+    def _times(self) -> list[str]:
+        if self.wiring:
+            return ["--trial-seconds", str(_WIRED_TRIAL_S)]
+        return ["--trial-seconds", str(TRIAL_S), "--watchdog-ms", "12000"]
+
+    def _joining(self) -> list[str]:
+        """The Wi-Fi, by a file that goes with the product's folder."""
+        if not self.wiring:
+            return []
+        path, wifi = self.folder / "wifi.toml", self.wiring.wifi
+        values = {"ssid": wifi.ssid, "password": wifi.password}
+        if wifi.broker_user is not None:
+            values |= {"broker_user": wifi.broker_user, "broker_password": wifi.broker_password or ""}
+        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()]
+        product.write_new(path, "".join(lines).encode(), secret=True)
+        return ["--wifi", str(path)]
+
+    def _flash(self, wiring: Wiring, device: Device) -> None:
+        """Make the board at the port the device, as a user would."""
+        warn_of(wiring)
+        replace = ["--replace"] if wiring.replace else []
+        told = self.gatehouse(
+            *("flash", "--device", device.id, "--port", wiring.port, "--firmware", str(wiring.firmware), *replace)
+        )
+        written = sum(one["size"] for one in told["written"])
+        self.say(f"{told['mac']} at {wiring.port}: {written:,} bytes written, all of the flash read back, started")
+        device.board.start()
 
     @property
     def credentials(self) -> tuple[Path, Path, Path]:
@@ -210,20 +254,6 @@ class Stage:
         options = ("--broker", broker, *(["--force"] if force else []))
         self.gatehouse("publish", str(envelope), "--device", device.id, *options)
 
-    def sent(self) -> int:
-        """Bytes of packs that the server has sent so far."""
-        return sum(request.body for request in self.house.server.log)
-
-    def publish_and_cut(self, device: Device, envelope: Path) -> None:
-        """Offer a release, and take the power away in the middle of a flash operation while it is written.
-
-        An idle device writes nothing, so the operations counted from now are the update's.
-        """
-        board = device.board
-        board.auto_power = False
-        board.cut_at(_CUT_AT)
-        self.publish(device, envelope)
-        with contextlib.suppress(BoardStopped):
-            board.wait(lambda board: not board.running, 20)
-        if board.running:
-            raise GatehouseError("the device did not begin the update, so its power was not cut", "timeout")
+    def sent(self, since: float = 0.0) -> int:
+        """Bytes of packs that the server has sent in answers that began at that Unix time or later."""
+        return sum(request.body for request in self.house.server.log if request.began >= since)

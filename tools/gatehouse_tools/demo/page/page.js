@@ -139,9 +139,11 @@ function drawPanel() {
     element.classList.toggle("now", Boolean(last) && !last[1].verdict && last[1].button === element.dataset.button);
   say(find("#target"), live ? `Each button does it to ${chosen || "a device"}, really.` : "A recording: nothing can be pressed.");
   say(find("#phase"), phase.text && phase.phase !== "ready" ? phase.text : phase.phase === "ready" ? "Ready: choose a device, press a button." : "");
+  const asked = numbered("ask").pop();
+  say(find("#ask"), asked ? asked[1] : ""); find("#ask").hidden = !asked;
   find("#skip").hidden = !live || phase.phase !== "story";
   find("#again").hidden = live;
-  find("#reset").hidden = find("#count-label").hidden = !live;
+  find("#reset").hidden = find("#count-label").hidden = !live || !meta.resets;
   find("#reset").setAttribute("aria-disabled", String(phase.phase === "setting"));
 }
 
@@ -151,7 +153,7 @@ function drawMeta() {
   const recorded = meta.mode === "recording";
   document.body.dataset.mode = meta.mode;
   say(find("#mode"), recorded ? `RECORDING of ${new Date(meta.made * 1000).toLocaleString()}: nothing here is live; pauses over ${meta.pause} s are shortened`
-    : "LIVE, simulated boards", recorded ? "recording" : "live");
+    : "LIVE, " + meta.label, recorded ? "recording" : "live");
   find("#simulated").replaceChildren(...meta.simulated.map((text) => make("li", "", text)));
   find("#count").replaceChildren(...Array.from({ length: meta.most }, (_, at) => new Option(at + 1, at + 1, false, at + 1 === meta.devices)));
   find("#devices").classList.toggle("wide", meta.devices <= 2);

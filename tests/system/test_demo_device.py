@@ -1,0 +1,130 @@
+"""`gatehouse demo --device PORT`: the real esptool writes a chip behind a pseudo-terminal, which then runs what it got.
+
+The chip is the ROM loader of tests/servers and, once it is written, the simulated board; the human's part, to pull the
+plug when that is asked for, is played here. Nothing of this has run on a chip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatehouse_tools.demo import scenes
+from servers import stock_image
+from servers.chip import Chip
+
+ASKED = "Pull the plug now"
+LIMIT_S = 400.0
+
+
+class Run:
+    """`gatehouse demo --device` as a program of its own, and what it has told so far."""
+
+    def __init__(self, folder: Path, port: str, *options: str) -> None:
+        firmware, wifi = folder / "firmware.bin", folder / "wifi.toml"
+        firmware.write_bytes(stock_image.firmware())
+        wifi.write_text('ssid = "gatehouse-sim"\npassword = "simulated"\n')
+        wifi.chmod(0o600)
+        self.told = ""
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gatehouse_tools", "demo", "--device", port, "--dir", str(folder / "demo")),
+                *("--host", "127.0.0.1", "--firmware", str(firmware), "--wifi", str(wifi)),
+                *("--broker", "mosquitto", "--once", "--json", *options),
+            ],
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        self._changed = threading.Condition()
+        self._over = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._changed:
+                self.told += line
+                self._changed.notify_all()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def wait(self, text: str) -> bool:
+        """Whether it has told this, or does before it ends."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: text in self.told or self._over, LIMIT_S), self.told[-3000:]
+            return text in self.told
+
+    def result(self) -> tuple[int, dict[str, Any]]:
+        """Exit code and what --json gives, at its end."""
+        assert self.process.stdout
+        out = self.process.stdout.read()
+        code = self.process.wait(60)
+        self._reader.join()
+        return code, json.loads(out or "{}")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+        assert self.process.stdout and self.process.stderr
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def chip(tmp_path: Path) -> Iterator[Chip]:
+    with Chip(tmp_path) as made:
+        yield made
+
+
+def play(tmp_path: Path, chip: Chip, *options: str) -> Iterator[Run]:
+    run = Run(tmp_path, chip.port, *options)
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, chip: Chip) -> Iterator[Run]:
+    yield from play(tmp_path, chip)
+
+
+def test_the_whole_story_with_a_human_at_the_plug(tmp_path: Path, chip: Chip, run: Run) -> None:
+    assert run.wait(ASKED), run.told[-3000:]
+    assert chip.board
+    before = chip.board.boots
+    chip.pull()
+    code, told = run.result()
+    assert code == 0, (run.told[-5000:], told)
+    assert told["good"] and len(told["verdicts"]) == len(scenes.STORY)
+    assert chip.erased == 1 and chip.board.boots > before
+    # It is told what it is, and what somebody's word is.
+    assert told["board"] == f"a program on {chip.port}, no board"
+    assert f"device: gh-demo-1, a program on {chip.port}, no board" in run.told and "real board" not in run.told
+    assert "The plug was pulled by hand" in run.told
+    cut = next(one for one in told["verdicts"] if one["tried"].startswith("power cut in the middle of update"))
+    assert cut["told"].startswith("confirmed")
+    events = [one.kind for one in chip.board.events]
+    assert events.count("power-off") == 1 and events.count("power-on") == 2 and "cut" not in events
+    # Its UART was followed, through its reset and its power cut.
+    log = (tmp_path / "demo" / "gh-demo-1.log").read_text()
+    assert "gatehouse: boot" in log and "Traceback" not in run.told
+    # The board keeps running when the demonstration leaves, and the port is free.
+    assert chip.board.running
+    assert not (tmp_path / "demo" / "wifi.toml").exists()

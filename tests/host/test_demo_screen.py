@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gatehouse_tools.commands import demo
-from gatehouse_tools.demo import buttons, live, screen
+from gatehouse_tools.demo import act, bench, buttons, live, screen
 from gatehouse_tools.errors import GatehouseError
 
 
@@ -130,16 +130,22 @@ class Silent:
     def scene(self, number: int, total: int, text: str) -> None: ...
     def verdict(self, item: Any) -> None: ...
     def button(self, title: str, device: str, text: str) -> None: ...
+    def ask(self, text: str) -> None: ...
 
 
-@pytest.fixture
-def show() -> live.Live:
-    made = live.Live(screen.Screen(), Silent())
+def ready(kind: bench.Kind) -> live.Live:
+    """A stage that is free, with one device."""
+    made = live.Live(screen.Screen(), Silent(), kind)
     made.set(1)
     device = SimpleNamespace(id="gh-1", witness=SimpleNamespace(stop=lambda: None))
     made._stage = SimpleNamespace(devices=[device])  # type: ignore[assignment]
     made.phase(live.READY, "ready")
     return made
+
+
+@pytest.fixture
+def show() -> live.Live:
+    return ready(bench.SIMULATED)
 
 
 ACT = {"do": "act", "button": "tampered", "device": "gh-1"}
@@ -190,6 +196,46 @@ def test_reset_ends_what_is_under_way(show: live.Live) -> None:
     assert show.take({"do": "reset", "devices": 5}) == ""
     assert ended == [True] and show._phase == live.SETTING
     assert "already" in show.take({"do": "reset", "devices": 5})
+
+
+PLUGGED = bench.Kind("a board on a wire", ("its power is taken by hand",), frozenset({"password"}), resets=False)
+
+
+def test_what_a_board_cannot_do_is_not_offered_and_not_taken(show: live.Live) -> None:
+    wired = ready(PLUGGED)
+    meta = wired.screen.get("meta")
+    assert meta["label"] == "a board on a wire" and meta["simulated"] == ["its power is taken by hand"]
+    assert {one["name"] for one in meta["buttons"]} == set(buttons.BY_NAME) - {"password"}
+    order = ACT | {"button": "password"}
+    assert "no such button" in wired.take(order) and wired._phase == live.READY
+    assert show.take(order) == ""
+
+
+def test_no_button_wipes_a_board(show: live.Live) -> None:
+    wired, order = ready(PLUGGED), {"do": "reset", "devices": 1}
+    assert "wipes no board" in wired.take(order) and wired._phase == live.READY
+    assert wired.screen.get("meta")["resets"] is False
+    assert show.take(order) == ""
+
+
+def test_what_somebody_is_asked_to_do_is_shown_until_it_is_done(show: live.Live, monkeypatch: Any) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(show._teller, "ask", lambda text: seen.append(("ask", text)))
+
+    def scene(given: act.Act) -> act.Verdict:
+        """It asks."""
+        given.ask("Pull the plug")
+        seen.append(show.screen.get("ask:1"))
+        given.reported("boot 2")
+        seen.append(show.screen.get("ask:1"))
+        given.ask("Push the button")
+        return act.Verdict("it", "done", "done", True)
+
+    stage: Any = show._stage
+    show._play(stage, stage.devices[0], scene, "it", "")
+    assert seen == [("ask", "Pull the plug"), "Pull the plug", None, ("ask", "Push the button")]
+    assert show.screen.get("ask:1") is None
+    assert show.screen.get("step:1:1")["who"] == "you"
 
 
 def test_nothing_can_be_done_to_a_recording() -> None:

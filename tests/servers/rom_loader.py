@@ -12,6 +12,7 @@ import struct
 import threading
 import tty
 import zlib
+from typing import Self
 
 _END, _ESCAPE = 0xC0, 0xDB
 SYNC, READ_REG, WRITE_REG, SECURITY = 0x08, 0x0A, 0x09, 0x14
@@ -57,7 +58,7 @@ class Rom(threading.Thread):
         self.registers[self._secure] = SECURE_BOOT if secure_boot else 0
         self.flags |= SECURE_DOWNLOAD if secure_download else 0
 
-    def __enter__(self) -> "Rom":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

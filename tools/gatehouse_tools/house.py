@@ -14,7 +14,6 @@ from . import ntp, product, serve
 from .broker import Broker
 from .errors import GatehouseError
 
-
 LOCAL = "localhost"
 
 
@@ -70,9 +69,7 @@ class House:
                 Broker(folder, *credentials, kind=self._kind, host=bound, port=broker_port)
             )
             product.make_folder(self._item.dist)
-            self.server = stack.enter_context(
-                serve.StaticServer(self._item.dist, bound, server_port, self._on_request)
-            )
+            self.server = stack.enter_context(serve.StaticServer(self._item.dist, bound, server_port, self._on_request))
             self.time = stack.enter_context(ntp.Server(bound, time_port))
             self._stack = stack.pop_all()
         return self

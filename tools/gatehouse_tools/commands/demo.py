@@ -230,6 +230,7 @@ class _Teller:
 
     def ask(self, text: str) -> None:
         """Something is to be done by hand."""
+        self._console.bell()
         self._console.print(Panel(text, title="you", title_align="left", border_style="yellow", style="bold"))
 
     def report(self, report: Report) -> None:

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ class Stage:
         product.make_folder(self.folder)
         (self.folder / MARK).write_text("made by `gatehouse demo`, which replaces this folder at its next run\n")
         root = self.folder / "product"
-        self.gatehouse("init", str(root), "--name", "demo", "--domain", "gatehouse.example", *self._keys, *self._board())
+        self.gatehouse(
+            "init", str(root), "--name", "demo", "--domain", "gatehouse.example", *self._keys, *self._board()
+        )
         self.product = product.Product(root)
         self.source = self.folder / "firmware"
         shutil.copytree(core.source("firmware"), self.source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,12 +126,12 @@ class Stage:
         self.house = self._stack.enter_context(House(self.product, broker=self._broker, host=self.host))
         for number in range(1, self._count + 1):
             name = f"gh-demo-{number}"
-            self.gatehouse(
-                *("provision", "--id", name, "--broker", self.house.broker_address, "--base-url", self.house.url),
-                *("--ntp", self.house.ntp_address, "--report-seconds", "5", "--sensor-seconds", "2", "--set", _DOORS),
-                *self._times(),
-                *self._joining(),
-            )
+            with self._joining() as joining:
+                self.gatehouse(
+                    *("provision", "--id", name, "--broker", self.house.broker_address, "--base-url", self.house.url),
+                    *("--ntp", self.house.ntp_address, "--report-seconds", "5", "--sensor-seconds", "2"),
+                    *("--set", _DOORS, *self._times(), *joining),
+                )
             self.devices.append(Device(self, name))
             self._stack.callback(self.devices[-1].close)
             if self.wiring:
@@ -149,17 +151,22 @@ class Stage:
             return ["--trial-seconds", str(_WIRED_TRIAL_S)]
         return ["--trial-seconds", str(TRIAL_S), "--watchdog-ms", "12000"]
 
-    def _joining(self) -> list[str]:
-        """The Wi-Fi, by a file that goes with the product's folder."""
+    @contextlib.contextmanager
+    def _joining(self) -> Iterator[list[str]]:
+        """Options for the Wi-Fi: a file that is there in the block."""
         if not self.wiring:
-            return []
+            yield []
+            return
         path, wifi = self.folder / "wifi.toml", self.wiring.wifi
         values = {"ssid": wifi.ssid, "password": wifi.password}
         if wifi.broker_user is not None:
             values |= {"broker_user": wifi.broker_user, "broker_password": wifi.broker_password or ""}
         lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()]
         product.write_new(path, "".join(lines).encode(), secret=True)
-        return ["--wifi", str(path)]
+        try:
+            yield ["--wifi", str(path)]
+        finally:
+            path.unlink()
 
     def _flash(self, wiring: Wiring, device: Device) -> None:
         """Make the board at the port the device, as a user would."""

@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -216,10 +217,11 @@ class Wired:
 
     def _read(self) -> None:
         """Keep what the UART says. Without power a chip's own USB is gone, and comes back."""
-        import serial
+        import serial  # slow to import, as below
 
+        gone = (serial.SerialException, OSError, termios.error)
         while not self._over.wait(_POLL_S):
-            with contextlib.suppress(serial.SerialException, OSError), serial.Serial(self._port, _UART) as port:
+            with contextlib.suppress(*gone), serial.Serial(self._port, _UART) as port:
                 port.timeout = _POLL_S
                 while not self._over.is_set():
                     line = port.read_until(b"\n", _MAX_LINE)

@@ -16,7 +16,7 @@ import threading
 import pytest
 import shop
 
-from gatehouse_tools import firmware_source, flash_plan, product
+from gatehouse_tools import firmware_source, flash_plan, flasher, product
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.image import flash, partitions, stock
 from servers import stock_image
@@ -261,6 +261,22 @@ def test_a_board_that_is_a_device_already(item, firmware, merged):
     with Rom(flash=merged.read_bytes()) as rom:
         rom.flash[0x8010] ^= 1
         write(item, firmware, rom, device="gh-1").refused(1, "is the device gh-1 already")
+
+
+def test_a_board_that_was_refused_runs_again_what_it_ran(item, firmware, merged, monkeypatch):
+    resets = []
+    monkeypatch.setattr(flasher.cmds, "reset_chip", lambda esp, mode: resets.append(mode))
+    with Rom(flash=merged.read_bytes()) as rom:
+        write(item, firmware, rom, device="gh-2").refused(1, "[provisioned]")
+        assert resets == ["hard-reset"]
+    with Rom("esp32c3", 4 << 20) as rom:
+        write(item, firmware, rom).refused(1, "[chip]")
+        assert resets == ["hard-reset"] * 2
+    # Half a device is not started.
+    with Rom() as rom:
+        rom.rotten = 0x4F0010
+        write(item, firmware, rom).refused(1, "[port]")
+        assert resets == ["hard-reset"] * 2
 
 
 def test_one_identity_is_for_one_board(item, firmware):

@@ -58,6 +58,16 @@ def test_house_has_broker_packs_and_time_and_leaves_nothing(item):
     assert not any(listens(port) for port in ports)
 
 
+def test_house_is_where_devices_reach_it_and_nowhere_else(item):
+    with house.House(item, host="127.0.0.3") as running:
+        found = [running.broker_address, running.url.removeprefix("http://").strip("/"), running.ntp_address]
+        assert {one.rpartition(":")[0] for one in found} == {"127.0.0.3"}
+        for one in found[:2]:
+            port = int(one.rpartition(":")[2])
+            socket.create_connection(("127.0.0.3", port), WAIT).close()
+            assert not listens(port)
+
+
 def test_house_that_cannot_start_stops_what_it_had_started(item):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = free_port()

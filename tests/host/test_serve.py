@@ -15,7 +15,7 @@ import pytest
 import shop
 from pki import Authority
 
-from gatehouse_tools import ca
+from gatehouse_tools import ca, serve
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.serve import StaticServer
 
@@ -71,6 +71,26 @@ def test_a_range(server, asked, start, end):
     assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(DATA)}"
     assert answer.headers["Content-Length"] == str(end - start)
     assert logged(server, 1)[0].span == (start, end)
+
+
+def test_a_slow_network(server, monkeypatch):
+    """At a rate it sends small pieces, with the pauses that make it this rate; it can change in the middle."""
+    pauses = []
+    monkeypatch.setattr(serve.time, "sleep", pauses.append)
+    server.rate = 4096
+    assert ask(server)[1] == DATA
+    assert set(pauses) == {0.25} and len(pauses) == len(DATA) // 1024
+    monkeypatch.setattr(serve.time, "sleep", lambda _: setattr(server, "rate", 0))
+    assert ask(server)[1] == DATA and server.rate == 0
+
+
+def test_the_log_says_when_an_answer_began(server):
+    before = time.time()
+    ask(server)
+    between = time.time()
+    ask(server)
+    first, second = logged(server, 2)
+    assert before <= first.began <= between <= second.began
 
 
 @pytest.mark.parametrize("asked", [f"bytes={len(DATA)}-", "bytes=99999-100000", "bytes=-0"])

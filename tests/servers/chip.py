@@ -41,7 +41,7 @@ class Chip(Rom):
 
     def run(self) -> None:
         super().run()
-        if self.writes and not select.select([self._ended], [], [], 0)[0]:
+        if self.writes and not self._gone and not select.select([self._ended], [], [], 0)[0]:
             self._image.write_bytes(self.flash)
             with Board(self._image, heap=self._heap, log=self._log, terminal=True, chip="esp32s3") as board:
                 self.board = board

@@ -120,6 +120,16 @@ def test_the_whole_story_with_a_human_at_the_plug(tmp_path: Path, chip: Chip) ->
     # The board keeps running when the demonstration leaves; what it joins with is in its own folder alone.
     assert chip.board.running and not (tmp_path / "demo" / "wifi.toml").exists()
     assert "Traceback" not in run.told
+    assert run.told.index("read back, started") < run.told.index("report 1.")  # nobody missed the first one
+
+
+def test_a_board_that_goes_away_while_it_is_written_ends_it_in_one_line(tmp_path: Path, chip: Chip) -> None:
+    chip.unplug_after = 300_000
+    with contextlib.closing(Run(tmp_path, chip.port, "--once")) as run:
+        code, told = run.result()
+    assert code == 1 and told.get("ok") is not True and chip.board is None
+    assert "stopped while the board is written" in run.told and "nothing here is lost" in run.told
+    assert "1 of 8" not in run.told and "Traceback" not in run.told
 
 
 @pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")
@@ -129,6 +139,7 @@ def test_the_page_asks_for_the_plug_and_offers_what_a_board_can_do(tmp_path: Pat
         found = re.search(r"http://127\.0\.0\.1:\d+/", run.told)
         assert found and page.open(found[0]) == ""
         test_demo_page.is_ready(page)
+        page.wait("document.querySelector('.card').innerText.includes('the chain holds')")
         assert page.text("#mode") == f"LIVE, a program on {chip.port}, no board"
         assert "that person's word" in page.text("#simulated") and "simulated" not in page.text("#simulated")
         names = page.js("[...document.querySelectorAll('[data-button]')].map((one) => one.dataset.button)")

@@ -125,6 +125,7 @@ def command(
                 teller.say(f"broker: {broker_words}, with client certificates")
                 for one in stage.devices:
                     teller.say(f"device: {one.id}, {one.board.label}")
+                stage.begin()
                 if story:
                     verdicts = show.story(stage)
                     teller.table(verdicts, kind)

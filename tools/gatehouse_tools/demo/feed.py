@@ -110,7 +110,7 @@ class Cards:
 
 
 class Feed:
-    """The cards of a stage, from its broker. Use it in a with block, while the devices have no power yet."""
+    """The cards of a stage, from its broker. Use it in a with block, before the devices begin."""
 
     def __init__(self, stage: Stage, screen: Screen) -> None:
         self._stage = stage

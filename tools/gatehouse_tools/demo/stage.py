@@ -134,8 +134,11 @@ class Stage:
                 )
             self.devices.append(Device(self, name))
             self._stack.callback(self.devices[-1].close)
-            if self.wiring:
-                self._flash(self.wiring, self.devices[-1])
+
+    def begin(self) -> None:
+        """Write the board at the port, which starts it. Whoever wants to see its first words listens by now."""
+        if self.wiring:
+            self._flash(self.wiring, self.devices[0])
 
     @property
     def host(self) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import boards, core, house, product, ui
 from ..boards import Board
 from ..commands import flash, provision
+from ..device_image import SIMULATED
 from ..errors import GatehouseError, UsageError
 from ..identity import Credentials
 from ..image import stock
@@ -39,7 +40,7 @@ _UNDER_WAY = ("downloading", "installing")
 
 @dataclass(frozen=True)
 class Wiring:
-    """What is at a port, and with what it is to be made a device. bound: the address behind `host`."""
+    """What is at a port, and with what it is to be made a device."""
 
     port: str
     board: Board
@@ -71,9 +72,7 @@ class Wiring:
 
 def is_terminal(port: str) -> bool:
     """Whether a port is a pseudo-terminal, behind which there is a program of this machine."""
-    with contextlib.suppress(OSError):
-        return os.path.realpath(port).startswith(("/dev/pts/", "/dev/ttys"))  # Linux, macOS
-    return False
+    return os.path.realpath(port).startswith(("/dev/pts/", "/dev/ttys"))  # Linux, macOS
 
 
 def wiring(
@@ -103,7 +102,7 @@ def _board(firmware: bytes, path: Path, name: str | None) -> Board:
     """The board that is named, else the only one that has the firmware's chip."""
     if name:
         board = boards.load(name)
-        if board.chip == "unix":
+        if board.chip == SIMULATED:
             raise UsageError(f"--board {name} is the simulated board: leave --device out, and it is played on that one")
         return board
     chip = stock.read_image(firmware, str(path)).chip

@@ -26,6 +26,7 @@ COMMANDS = {
     "trust": "Show the trust store, or make its next version: rotate, add and revoke keys.",
     "provision": "Make a device: its identity and its flash image.",
     "flash": "Write a device and MicroPython onto a board, or into one image.",
+    "dev": "Put the working copy on a board at a cable, run it, show its log.",
     "serve": "Serve packs over HTTP, with ranges.",
     "publish": "Offer a release to a device or a group.",
     "inspect": "Print an envelope, pack, report or flash image in words, and verify it.",

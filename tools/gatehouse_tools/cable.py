@@ -1,0 +1,136 @@
+"""MicroPython's REPL at the end of a cable, through mpremote's transport: how `gatehouse dev` reaches a stock build.
+
+A device closes its REPL in the first statements of boot.py and of main.py. Before them Ctrl-C gets the prompt of a stock
+build of MicroPython (docs/console.md); a production build has none.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import serial
+from mpremote.transport import TransportError, TransportExecError
+from mpremote.transport_serial import SerialTransport
+
+from .errors import GatehouseError
+
+BAUD = 115200  # that of a stock build; one that speaks USB does not care
+RESET_S = 3.0  # from a reset to the end of main.py's first statements, at the slowest
+BY_CABLE_S = 30.0  # resets that may miss the window before we give up
+BY_HAND_S = 60.0  # somebody has to find the button
+SILENCE_S = 20.0  # without a byte: over the slowest step of an update, an erased 64 KiB
+_CHUNK = 1024  # bytes of a file in one command: what a small heap has room for beside its Base64
+_PROMPT = b">>> "
+_CTRL_C = b"\x03" * 8
+
+
+class Cable:
+    """The board at a serial port. Use it in a with block; GatehouseError("port") when the cable is lost."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        try:
+            self._transport = SerialTransport(port, BAUD, timeout=SILENCE_S)
+        except TransportError:
+            told = f"{port} cannot be opened: is the board there, and no other program (a monitor) at it?"
+            raise GatehouseError(told, "port") from None
+
+    def __enter__(self) -> Cable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError, serial.SerialException):  # the port may be gone
+            self._transport.close()
+
+    def interrupt(self, say: Callable[[str], None]) -> None:
+        """Reset the board and stop it before it closes its REPL; `say` asks a person to, where the port cannot.
+
+        GatehouseError("locked") for a board that does not stop: a production build, or no MicroPython.
+        """
+        by_cable = self._reset()
+        if not by_cable:
+            say(f"{self.port} has no reset line: press the board's reset button, or take its power and give it back")
+        end = time.monotonic() + (BY_CABLE_S if by_cable else BY_HAND_S)
+        again = time.monotonic() + RESET_S
+        seen = b""
+        with self._lost():
+            while _PROMPT not in seen:
+                if time.monotonic() > end:
+                    told = f"no prompt at {self.port}: a production build has none, and a board without MicroPython"
+                    raise GatehouseError(f"{told} neither (gatehouse flash)", "locked")
+                if by_cable and time.monotonic() > again:
+                    self._reset()
+                    again = time.monotonic() + RESET_S
+                self._transport.serial.write(_CTRL_C)
+                time.sleep(0.002)
+                seen = (seen + self._transport.serial.read(self._transport.serial.in_waiting))[-1024:]
+            with _quiet():
+                self._transport.enter_raw_repl(soft_reset=False)
+
+    def _reset(self) -> bool:
+        """Pull the EN line as a development board wires it. Whether this port has the lines."""
+        try:
+            self._transport.serial.dtr = False
+            self._transport.serial.rts = True
+            time.sleep(0.1)
+            self._transport.serial.rts = False
+        except OSError:  # a pseudo-terminal
+            return False
+        return True
+
+    def run(self, code: str, shown: Callable[[bytes], None] | None = None) -> str:
+        """Run code and return what it printed. `shown` gets each byte of it instead, as it comes.
+
+        GatehouseError("state") with the exception that the board raised.
+        """
+        try:
+            with self._lost(), _quiet():
+                told, failed = self._transport.exec_raw(code, timeout=SILENCE_S, data_consumer=shown)
+        except TransportExecError as error:  # of another version of mpremote
+            failed = error.error_output.encode()
+        if failed:
+            last = failed.decode(errors="replace").strip().splitlines()[-1]
+            raise GatehouseError(f"the board at {self.port} says: {last}", "state")
+        return bytes(told).decode(errors="replace")
+
+    def put(self, name: str, offset: int, data: bytes, after: str = "") -> None:
+        """Write bytes into the open file that the board knows as `name`, and run `after` with each piece of them."""
+        self.run(f"from binascii import a2b_base64; {name}.seek({offset})")
+        for at in range(0, len(data), _CHUNK):
+            piece = base64.b64encode(data[at : at + _CHUNK]).decode()
+            self.run(f"{name}.write(a2b_base64('{piece}')); {after}")
+
+    def restart(self) -> None:
+        """Have the board reset itself, which ends the REPL."""
+        with self._lost():
+            self._transport.exec_raw_no_follow("import machine; machine.reset()")
+
+    def log(self) -> Iterator[str]:
+        """What the board prints from now on, line by line; until the cable is lost."""
+        line = b""
+        with self._lost():
+            self._transport.serial.timeout = 0.1
+            while True:
+                line += self._transport.serial.read(max(1, self._transport.serial.in_waiting))
+                *whole, line = line.split(b"\n")
+                yield from (text.decode(errors="replace").rstrip("\r") for text in whole)
+
+    @contextlib.contextmanager
+    def _lost(self) -> Iterator[None]:
+        try:
+            yield
+        except TransportExecError:
+            raise
+        except (TransportError, serial.SerialException, OSError, struct.error) as error:
+            told = f"the board at {self.port} does not answer any more ({error}): it goes on with what it ran before"
+            raise GatehouseError(f"{told}; see that the cable is in, and try again", "port") from None
+
+
+def _quiet() -> contextlib.AbstractContextManager[object]:
+    """mpremote prints what it did not expect: that is for no reader of ours."""
+    return contextlib.redirect_stdout(io.StringIO())

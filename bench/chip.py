@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+from mpremote.romfs import VfsRomWriter
 
 from cases import device
 from gatehouse_tools import build, core, pack, suit

@@ -14,10 +14,13 @@ _TERMINAL = const(1)  # its UART has input: the REPL is a real one
 _PRODUCTION = const(2)  # no REPL is ever opened, and no Ctrl-C heard
 _RAW_REPL = const(4)  # the raw REPL was open before a soft reset: then main.py does not run
 
+_SLOW_START = const(8)  # its scripts begin late
+
 _CTRL_C = const(3)
+_READS_MS = const(25)  # in which a chip would read and compile a script; longer than a step of the UART's wire
 
 
-def _run(path, names, host):
+def _run(path, names, host, late):
     """Run a script in the namespace `names`: b"" when it ended well or is not there, else the event that follows.
 
     As on the chip, Ctrl-C interrupts it until it says otherwise, and does nothing once it has ended.
@@ -30,6 +33,10 @@ def _run(path, names, host):
         return b""
     try:
         host.interrupts(_CTRL_C)
+        if late:
+            import time
+
+            time.sleep_ms(_READS_MS)
         execfile(path, names)  # noqa: F821 the port has it
         host.interrupts(-1)
     except SystemExit:
@@ -58,9 +65,9 @@ def run():
     names["__name__"] = "__main__"
     gc.collect()
     host.channel.write(b"boot")
-    event = _run("boot.py", names, host)
+    event = _run("boot.py", names, host, made & _SLOW_START)
     if not event and not made & _RAW_REPL:
-        event = _run("main.py", names, host)
+        event = _run("main.py", names, host, made & _SLOW_START)
     event = event or b"repl"
     if event == b"repl" and made & _PRODUCTION:
         event = b"reset"

@@ -35,7 +35,14 @@ class Device:
     """One provisioned device, its board and its reports as a verifier sees them."""
 
     def __init__(
-        self, shop: Stage, folder: Path, seed: int, heap: str = "128wK", *options: str, terminal: bool = False
+        self,
+        shop: Stage,
+        folder: Path,
+        seed: int,
+        heap: str = "128wK",
+        *options: str,
+        terminal: bool = False,
+        slow_start: bool = False,
     ) -> None:
         self.shop = shop
         self.id = f"gh-test-{next(_numbers)}"
@@ -48,7 +55,7 @@ class Device:
         devices = shop.product.root / "devices"
         self.image = devices / self.id / "flash.bin"
         self.log = folder / "uart.log"
-        self.board = Board(self.image, heap=heap, log=self.log, seed=seed, terminal=terminal)
+        self.board = Board(self.image, heap=heap, log=self.log, seed=seed, terminal=terminal, slow_start=slow_start)
         ca = shop.product.root / "ca"
         verifier = reports.Verifier(reports.known_devices(devices))
         credentials = (ca / "ca.pem", ca / "host.pem", ca / "host-key.pem")
@@ -64,7 +71,7 @@ class Device:
         report = self.witness.wait(
             since, lambda claims: claims.get("version") == version and claims["mode"] == mode, within
         )
-        assert report, f"no report of {version} {mode}: {self.log.read_text()[-3000:]}"
+        assert report, f"no report of {version} {mode}: {self.log.read_text(errors='replace')[-3000:]}"
         return report
 
     def tells(self, state: str, reason: str | None, within: float = 60, since: int = 0) -> reports.Report:
@@ -76,7 +83,7 @@ class Device:
 
         report = self.witness.wait(since, wanted, within)
         last = [item.claims.get("update") for item in self.witness.history]
-        assert report, f"no report of {state}({reason}), but {last}: {self.log.read_text()[-3000:]}"
+        assert report, f"no report of {state}({reason}), but {last}: {self.log.read_text(errors='replace')[-3000:]}"
         return report
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """MicroPython's REPL at the end of a cable, through mpremote's transport: how `gatehouse dev` reaches a stock build.
 
-A device closes its REPL in the first statements of boot.py and of main.py. Before them Ctrl-C gets the prompt of a stock
-build of MicroPython (docs/console.md); a production build has none.
+A device closes its REPL in the first statements of boot.py and of main.py. Before them Ctrl-C gets the prompt of a
+stock build of MicroPython (docs/console.md); a production build has none.
 """
 
 from __future__ import annotations

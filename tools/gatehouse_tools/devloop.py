@@ -24,15 +24,19 @@ VALID_S = 3600  # a build is for now: an envelope that is found later installs n
 _RESULT = "\x1e"  # before the answer, which other lines of the device come before
 
 # What runs on the device, at its REPL. A started Boot has armed the watchdog: each step feeds it, and a cable that is
-# pulled out ends in a reset and the release that ran before.
+# pulled out ends in a reset and the release that ran before. Boots that we have cut short are no sign of a fault.
 _START = """
 import sys
 sys.path[:] = (".frozen", "/lib")
-from gatehouse import memory, slots
+from gatehouse import memory, record, slots
 if slots.current is None:
     memory.settle()
     slots.boot()
 boot = slots.current
+boot.healthy()
+if boot.mode == "recovery" and boot.record and boot.record.active:
+    boot.record.quiet = record.QUIET_LIMIT - 1
+    boot.record.save()
 """
 _FACTS = """
 import json
@@ -53,7 +57,6 @@ machine.RTC().datetime({})
 _OPEN = """
 import os
 from binascii import unhexlify
-from gatehouse import record
 for name in os.listdir("/state"):
     if name.startswith("upload-"):
         record.remove("/state/" + name)

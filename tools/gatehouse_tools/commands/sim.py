@@ -116,7 +116,7 @@ class _Console:
         log.write_bytes(b"")
         production = bool(product.load_board(facts["board"], item.root).data.get("production"))
         self.board = stack.enter_context(
-            Board(folder / "flash.bin", heap=heap, log=log, terminal=True, production=production)
+            Board(folder / "flash.bin", heap=heap, log=log, terminal=True, production=production, slow_start=True)
         )
         ui.say(f"{self.name}: its console is {self.board.terminal}: mpremote connect {self.board.terminal} repl")
         self.board.auto_power = True

@@ -26,7 +26,7 @@ from .chip import EPOCH, Chip, Partitions
 from .flash import Flash, FlashFault, PowerCut
 from .nvs import Nvs
 from .ota import Ota
-from .process import PRODUCTION, RAW_REPL, TERMINAL, Process
+from .process import PRODUCTION, RAW_REPL, SLOW_START, TERMINAL, Process
 from .uart import Terminal, Wire
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5  # machine.reset_cause()
@@ -126,7 +126,8 @@ class Board:
     unique_id: machine.unique_id() as 6 bytes, by default from the image's path; chip: whose eFuses it has;
     terminal: give its UART input, and a terminal for it to open from outside; production: its build has no REPL, hears
     no Ctrl-C, and resets where another would be at its prompt; https_port: of the host's loopback, which stands for the
-    device's port 443, by default a free one that stays the same for this object.
+    device's port 443, by default a free one that stays the same for this object; slow_start: boot.py and main.py begin
+    25 ms late, in which a chip would read and compile them, and Ctrl-C gets its prompt.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Board:
         terminal: bool = False,
         production: bool = False,
         https_port: int = 0,
+        slow_start: bool = False,
     ) -> None:
         self.image = Path(image)
         self.heap = heap
@@ -158,7 +160,8 @@ class Board:
         self._prompt = self._raw = False  # whether the REPL is open, and whether it was the raw one last
         self._interrupted = 0.0  # when it was last
         self._waits = False  # whether the device was asked to interrupt itself
-        self._made = (TERMINAL if terminal else 0) | (PRODUCTION if production else 0)
+        kinds = ((TERMINAL, terminal), (PRODUCTION, production), (SLOW_START, slow_start))
+        self._made = sum(bit for bit, wanted in kinds if wanted)
         self._files = runtime.device_files(umqtt_dir)
         self._on_event = on_event
         self._chance = random.Random(seed)  # noqa: S311 a seed that can be given again is the point

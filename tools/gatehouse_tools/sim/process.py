@@ -20,14 +20,15 @@ _MAX_PACKET = 65536
 _RECEIVE_BUFFER = 260  # bytes that MicroPython on ESP32 keeps until the program reads them
 
 # How a board was made, for start.py.
-TERMINAL, PRODUCTION, RAW_REPL = 1, 2, 4
+TERMINAL, PRODUCTION, RAW_REPL, SLOW_START = 1, 2, 4, 8
 
 
 class Process:
     """A running board process: `uart` gives what it prints, `channel` its events and calls, a packet each.
 
     It must be started by a thread that outlives it: when that thread ends, the kernel ends the process (launch.py).
-    `made`: TERMINAL, when the UART has input, PRODUCTION, RAW_REPL, when that was open before a soft reset.
+    `made`: TERMINAL, when the UART has input, PRODUCTION, RAW_REPL, when that was open before a soft reset, SLOW_START,
+    when scripts begin as late as on a chip.
     """
 
     def __init__(self, files: Path, heap: str, flash: int, numbers: int, disk: tuple[int, int], made: int) -> None:

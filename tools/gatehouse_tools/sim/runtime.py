@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+from mpremote.romfs import VfsRomWriter
 
 from ..errors import GatehouseError
 

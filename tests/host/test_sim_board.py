@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import fcntl
 import os
 import pathlib
 import queue
@@ -1113,6 +1114,17 @@ def test_one_image_one_board(bench, tmp_path):
         with pytest.raises(GatehouseError, match="belongs to a board") as caught:
             second.power_on()
         assert caught.value.reason == "busy"
+
+
+def test_lock_that_a_fork_keeps_for_a_moment_is_waited_for(bench, tmp_path):
+    board = bench("while True: pass", power=False)
+    with open(tmp_path / "flash.bin", "rb") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        opener = threading.Timer(0.05, lambda: fcntl.flock(kept, fcntl.LOCK_UN))
+        opener.start()
+        board.power_on()
+        opener.join()
+    assert board.running
 
 
 def test_many_boards_at_once(bench):

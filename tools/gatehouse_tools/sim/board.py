@@ -36,6 +36,7 @@ _CUT, _OPERATIONS, _CLOCK, _STEP, _LINKED, _WDT_TIMEOUT, _WDT_FED, _FAULT, *_MOR
 _BUSY, _WANTED, _DUE, _HTTPS, _COUNT = _MORE
 _RESETS = {"reset": HARD_RESET, "soft-reset": SOFT_RESET}
 _KEPT_LINES = 2000
+_LOCK_S = 1.0  # for which a fork that has not come to its exec() may keep a lock, on a loaded machine
 _SHOWN_LINES = 15
 _MAX_LINE = 65536
 _HELD_S = 0.1  # an interrupt that comes again so soon is the same: MicroPython on Unix ends at a second that waits
@@ -116,6 +117,21 @@ def _reserve(port: int) -> socket.socket:
         reserved.close()
         raise GatehouseError(f"port {port} of 127.0.0.1: {error.strerror}; choose another one") from None
     return reserved
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a flash image for one board. BlockingIOError where another one has it.
+
+    A program that another thread of this process has just started holds our last lock too, until its exec() closes it.
+    """
+    end = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 class Board:
@@ -415,7 +431,7 @@ class Board:
         except OSError as error:
             raise GatehouseError(f"{self.image}: {error.strerror}") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             self._table = tables.from_binary(os.pread(descriptor, tables.TABLE_SIZE, tables.TABLE_OFFSET))
             disk = tables.find(self._table, "vfs")
         except BlockingIOError:

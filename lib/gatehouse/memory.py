@@ -21,6 +21,7 @@ _PASSING = (
     "policy",
     "journal",
     "measure",
+    "outcome",
     "update",
     "tree",
     "unpack",

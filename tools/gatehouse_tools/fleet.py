@@ -182,7 +182,8 @@ def update_words(claims: dict[str, Any]) -> str:
     if files and told in ("downloading", "installing"):
         told += f" {files['done']}/{files['total']}"
     if update.get("reason"):
-        told += f" ({update['reason']})"
+        where = claims.get("outcome", {})
+        told += f" ({update['reason']}{', {section} of component {component}'.format(**where) if 'section' in where else ''})"
     return told
 
 

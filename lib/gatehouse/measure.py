@@ -11,6 +11,7 @@ from gatehouse import Refused, cbor
 _SEMVER = const(16384)  # version scheme, RFC 9393
 _SHA256 = const(1)  # IANA named information hash algorithms, which RFC 10013 uses
 _CHUNK = const(512)  # bytes
+MAX_TAG = const(160)  # bytes: a CoSWID tag with a domain of 60 characters; a report stays within one TCP segment
 _DIRECTORY = const(0x4000)  # the type that os.ilistdir gives a folder
 
 
@@ -116,6 +117,13 @@ def component(release):
     hasher = hashlib.sha256()
     _hash_file(hasher, release.root + "/index.cbor")
     return _component(release.name, release.version, hasher.digest())
+
+
+def tag(release):
+    """The CoSWID tag (RFC 9393) that the maker of the running slot put into it, which boot has verified, or b""."""
+    from gatehouse import record
+
+    return record.load(release.root + "/app.coswid", MAX_TAG) or b""
 
 
 def _component(name, version, digest):

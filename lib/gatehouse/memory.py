@@ -50,6 +50,14 @@ def unload(*names):
             delattr(package, name)
 
 
+def call(module, name, *arguments):
+    """What the function `name` of a passing module returns; the module does not stay."""
+    try:
+        return getattr(__import__(_PACKAGE + "." + module, None, None, (name,)), name)(*arguments)
+    finally:
+        unload(module)
+
+
 def settle():
     """Load all modules once, in an order that keeps the heap in one piece. To be called before anything else.
 

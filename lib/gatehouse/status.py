@@ -12,7 +12,7 @@ import time
 from micropython import const
 
 import gatehouse
-from gatehouse import cbor, mac
+from gatehouse import cbor, mac, memory
 
 PROFILE = "tag:gatehouse.example,2026:report-1"
 
@@ -31,6 +31,7 @@ _BOOTCOUNT = const(267)
 _BOOTSEED = const(268)
 _SWNAME = const(270)
 _SWVERSION = const(271)
+_MANIFESTS = const(272)
 _MEASUREMENTS = const(273)
 _MEASRES = const(274)
 _INTUSE = const(275)
@@ -39,7 +40,8 @@ PRIVATE = const(-70001)  # Gatehouse's own map; private use is what lies below -
 _RANDOM = b"\x01"  # the type byte of a random UEID, RFC 9711 section 4.2.1
 _SEMVER = const(16384)  # version schemes, RFC 9393
 _MEASURED_COMPONENT = const(295)  # content format application/measured-component+cbor, RFC 10013
-_SUIT_REPORT = const(270)  # content format application/suit-report+cose
+_SUIT_REPORT = const(270)  # application/suit-report+cose
+_COSWID = const(258)  # application/swid+cbor, RFC 9393
 _GENERIC = const(1)  # intended use: no other of RFC 9711 section 4.3.3 is a state report's
 _GOOD, _BAD = const(1), const(2)  # results of a comparison, RFC 9711 section 4.2.17
 _NOT_RUN, _ABSENT = const(3), const(4)
@@ -74,6 +76,7 @@ _AGAIN_MS = const(10000)  # a nonce has the slot measured anew, but a flood of t
 _key = None
 _core = None  # the measured component of the core; b"" where it is frozen
 _component = None  # the measured component of the running slot
+_tag = b""  # what its maker says of it, a CoSWID tag
 _result = _GOOD  # of the last comparison of the slot with its index; boot made the first
 _compared_ms = -_AGAIN_MS  # uptime at which a nonce had it compared anew
 _fuses = None  # what measure.fuses() found
@@ -138,18 +141,8 @@ def _told(boot, state):
     global _outcome
     about = _report_key(boot), state["state"], state["reason"], state["digest"], state.get("at")
     if _outcome[0] != about:
-        _outcome = about, _call("outcome", "report", about[0], boot.identity.id.encode(), state)
+        _outcome = about, memory.call("outcome", "report", about[0], boot.identity.id.encode(), state)
     return _outcome[1]
-
-
-def _call(module, name, *arguments):
-    """What a function of a module of the core returns; the module does not stay."""
-    from gatehouse import memory
-
-    try:
-        return getattr(__import__("gatehouse." + module, None, None, (name,)), name)(*arguments)
-    finally:
-        memory.unload(module)
 
 
 def _measure_again(boot, installer):
@@ -161,18 +154,17 @@ def _measure_again(boot, installer):
     if now - _compared_ms >= _AGAIN_MS:
         _compared_ms = now
         try:
-            _result, _component = _call("measure", "again", boot.release, boot.feed, _component)
+            _result, _component = memory.call("measure", "again", boot.release, boot.feed, _component)
         except MemoryError:
             _result = _BAD if _result == _BAD else _NOT_RUN  # a later one may find room
 
 
 def claims(boot, installer=None, nonce=None):
-    """The claims of a report as a map: {label: value}, see docs/report.cddl.
+    """The claims of a report, {label: value} as in docs/report.cddl, by slots.current with an identity.
 
-    `boot` is slots.current with an identity, `installer` the Installer where there is one, `nonce` 8 to 64 bytes that a
-    verifier sent. Raises OSError when the running slot cannot be read.
+    `nonce`: 8 to 64 bytes that a verifier sent. OSError when the running slot cannot be read.
     """
-    global _core, _component, _fuses
+    global _core, _component, _fuses, _tag
     identity = boot.identity
     found = {
         _UEID: _RANDOM + identity.device_id,
@@ -193,21 +185,21 @@ def claims(boot, installer=None, nonce=None):
     release = boot.release
     if release:
         if _component is None:
-            _component = _call("measure", "component", release)
+            _component, _tag = memory.call("measure", "component", release), memory.call("measure", "tag", release)
         if nonce is not None:
             _measure_again(boot, installer)
         found[_SWNAME] = release.name
         found[_SWVERSION] = [release.version, _SEMVER]
+        if _tag:
+            found[_MANIFESTS] = [[_COSWID, _tag]]
     found[_MEASRES] = [["gatehouse", [["app", _result if release else _ABSENT]]]]
-    if _core is None:
-        _core = _call("measure", "core")
+    if _fuses is None:
+        _core, _fuses = memory.call("measure", "core"), memory.call("measure", "fuses", identity.fuses)
     measured = [[_MEASURED_COMPONENT, item] for item in (release and _component, _core) if item]
     told = installer and _told(boot, installer.state)
     measured += [[_SUIT_REPORT, told]] if told else []
     if measured:
         found[_MEASUREMENTS] = measured
-    if _fuses is None:
-        _fuses = _call("measure", "fuses", identity.fuses)
     if _fuses[1] is not None:
         found[_OEMBOOT] = _fuses[1] and not _core  # what lies in the file system is not what secure boot has checked
     if _fuses[2] is not None and _fuses[3] is not None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import cbor
+from . import cbor, coswid
 from .errors import GatehouseError
 
 PRIVATE = -70001  # the label of Gatehouse's own map
@@ -33,6 +33,11 @@ def read(claims: dict[Any, Any]) -> dict[str, Any]:
     Two of them are not in words yet: `suit_report` are the bytes of one, where there is one.
     """
     words = _map(claims, CLAIMS, "")
+    if "manifests" in words:
+        try:
+            words["tag"] = coswid.read(words.pop("manifests"), words.get("name", ""), words.get("version", ""))
+        except ValueError as error:
+            raise ValueError(f"manifests is {error}") from None
     components, told = words.pop("measurements", ([], None))
     if "name" in words:
         if components[:1] == [] or components[0][:2] != (words["name"], words.get("version")):
@@ -159,6 +164,13 @@ def _hardware(value: Any) -> str:
         case [str()]:
             return _text(value[0])
     raise ValueError("no list of one text")
+
+
+def _manifests(value: Any) -> bytes:
+    match value:
+        case [[258, bytes() as tag]]:
+            return tag
+    raise ValueError("no list of one CoSWID tag")
 
 
 Component = tuple[str, str, str]  # name, version, digest
@@ -375,6 +387,7 @@ CLAIMS: Table = {
     268: ("boot_seed", _hex(16, 16), True),
     270: ("name", _text, False),
     271: ("version", _version, False),
+    272: ("manifests", _manifests, False),
     273: ("measurements", _measurements, False),
     274: ("comparison", _comparison, False),
     275: ("intended_use", _intended, False),

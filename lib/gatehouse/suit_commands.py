@@ -173,7 +173,7 @@ class Manifest:
                     raise Refused("format", "%s was severed" % name)
                 self._name = name
                 yield from self._sequence(self.sequences[name], (0,), False, 0)
-        self._at = None
+        self._at = None  # it is over
 
     def where(self):
         """Where the command stands that runs, or that failed: (sequence's name, offset in bytes, component index).

@@ -39,7 +39,7 @@ def folder(path):
     try:
         entries = sorted((item[0].encode(), item[1]) for item in os.ilistdir(path))
     except OSError:
-        entries = ()
+        entries = []
     hasher = hashlib.sha256()
     for raw, kind in entries:
         name = raw.decode()

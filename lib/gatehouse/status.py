@@ -80,7 +80,8 @@ _tag = b""  # what its maker says of it, a CoSWID tag
 _result = _GOOD  # of the last comparison of the slot with its index; boot made the first
 _compared_ms = -_AGAIN_MS  # uptime at which a nonce had it compared anew
 _fuses = None  # what measure.fuses() found
-_outcome = None, None  # what _told() was about last, and the SUIT Report that tells it
+_outcome = None  # the SUIT Report of the last update, and what it was made of
+_made_of = None
 _asked = []  # nonces that no report has answered yet, oldest first
 _sent = 0  # reports sealed in this boot
 _uptime_ms = 0
@@ -138,11 +139,12 @@ def _report_key(boot):
 
 def _told(boot, state):
     """The SUIT Report of the last update, or None; made anew only when there is another one to tell."""
-    global _outcome
+    global _outcome, _made_of
     about = _report_key(boot), state["state"], state["reason"], state["digest"], state.get("at")
-    if _outcome[0] != about:
-        _outcome = about, memory.call("outcome", "report", about[0], boot.identity.id.encode(), state)
-    return _outcome[1]
+    if _made_of != about:
+        _outcome = memory.call("outcome", "report", about[0], boot.identity.id.encode(), state)
+        _made_of = about
+    return _outcome
 
 
 def _measure_again(boot, installer):

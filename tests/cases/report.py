@@ -19,11 +19,8 @@ def report_key(epoch):
 
 
 # The table of lib/gatehouse/outcome.py: reason -> (result code, the draft's reason).
-_TABLE = re.search(
-    r"^REASONS = (\(.*?^\))",
-    (Path(__file__).resolve().parents[2] / "lib" / "gatehouse" / "outcome.py").read_text(),
-    re.MULTILINE | re.DOTALL,
-)[1]
+_SOURCE = (Path(__file__).resolve().parents[2] / "lib" / "gatehouse" / "outcome.py").read_text()
+_TABLE = re.findall(r"^REASONS = (\(.*?^\))", _SOURCE, re.MULTILINE | re.DOTALL)[0]
 REASONS = {name: (place + 1, reason) for place, (name, reason) in enumerate(ast.literal_eval(_TABLE))}
 
 
@@ -32,7 +29,7 @@ def component(name, version, digest):
 
 
 def suit_report(update, kid=b"gh-1", key=None, **changes):
-    """The bytes of the SUIT Report that belongs to `update` (private claim 8), or None. `changes` as r4=True, r99=..."""
+    """The bytes of the SUIT Report that belongs to `update` (private claim 8), or None. `changes`: r4=True, r99=..."""
     state, digest = update.get(1), update.get(3)
     code, reason = REASONS.get(update.get(2), (0, 11))
     if state in ("pending-reboot", "trial"):

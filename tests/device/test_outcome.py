@@ -118,7 +118,15 @@ class Installer:
     refused = None
 
     def __init__(self, **state):
-        self.state = {"state": "idle", "reason": None, "detail": "", "digest": b"", "sequence": 0, "done": 0, "total": 0}
+        self.state = {
+            "state": "idle",
+            "reason": None,
+            "detail": "",
+            "digest": b"",
+            "sequence": 0,
+            "done": 0,
+            "total": 0,
+        }
         self.state.update(state)
 
 

@@ -1,15 +1,15 @@
-"""The CoSWID tag of an application: made by its vendor at the build, passed on by devices, read out of their reports."""
+"""The CoSWID tag of an application: its vendor makes it at the build, devices pass it on, verifiers read it."""
 
 import uuid
 
 import cbor2
 import pytest
 import shop
+from test_reports import DEVICES, refused
 
 from cases.report import claims, sealed
 from gatehouse_tools import build, core, coswid, reports
 from gatehouse_tools.errors import GatehouseError
-from test_reports import DEVICES, refused
 
 FILES = {"app.mpy": b"M\x06", "data/words.txt": b"words"}
 

@@ -154,7 +154,12 @@ def test_all_that_an_update_changes_follows(shop: Stage, device: Device) -> None
     loading = told(device, since, lambda claims: "files" in claims["update"], "progress").claims["update"]
     digest = suit.parse(envelope.read_bytes()).digest.hex()
     assert loading["digest"] == digest and loading["files"]["total"] > 12
-    told(device, since, lambda claims: claims.get("outcome", {}).get("result") == "pending", "that it waits for its start")
+    told(
+        device,
+        since,
+        lambda claims: claims.get("outcome", {}).get("result") == "pending",
+        "that it waits for its start",
+    )
     trial = told(device, since, lambda claims: claims["mode"] == "trial", "the trial").claims
     assert trial["record"]["tries"] > 0 and trial["reset"] == "hard reset"
     assert trial["outcome"] == {"manifest": digest, "result": "pending", "reason": "invoke-pending", "code": 0}

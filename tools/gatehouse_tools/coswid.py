@@ -41,7 +41,9 @@ def make(domain: str, name: str, version: str, files: Mapping[str, bytes]) -> by
     data = cbor.dumps(tag)
     most = core.module("measure").MAX_TAG
     if len(data) > most:
-        raise GatehouseError(f"the CoSWID tag has {len(data)} bytes, devices pass on {most}: shorten the domain", "size")
+        raise GatehouseError(
+            f"the CoSWID tag has {len(data)} bytes, devices pass on {most}: shorten the domain", "size"
+        )
     return data
 
 
@@ -52,7 +54,13 @@ def read(data: bytes, name: str, version: str) -> dict[str, Any]:
     except GatehouseError as error:
         raise ValueError(str(error)) from None
     match tag:
-        case {0: bytes() as number, 1: str() as called, 2: {31: str() as entity, 33: _}, 6: dict(), 12: int() as revision}:
+        case {
+            0: bytes() as number,
+            1: str() as called,
+            2: {31: str() as entity, 33: _},
+            6: dict(),
+            12: int() as revision,
+        }:
             if called != name or tag.get(VERSION) != version:
                 raise ValueError("the tag of other software")
             if len(number) == 16 and entity.isprintable() and type(revision) is int and 0 <= revision < 1 << 31:

@@ -182,8 +182,9 @@ def update_words(claims: dict[str, Any]) -> str:
     if files and told in ("downloading", "installing"):
         told += f" {files['done']}/{files['total']}"
     if update.get("reason"):
-        where = claims.get("outcome", {})
-        told += f" ({update['reason']}{', {section} of component {component}'.format(**where) if 'section' in where else ''})"
+        found = claims.get("outcome", {})
+        where = f", {found['section']} of component {found['component']}" if "section" in found else ""
+        told += f" ({update['reason']}{where})"
     return told
 
 

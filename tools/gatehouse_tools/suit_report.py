@@ -46,7 +46,11 @@ def _result(result: Any, what: str) -> dict[str, Any]:
         case {5: int() as code, 6: [[], int() as section, int() as offset, int() as index, dict()], 7: int() as reason}:
             numbers = (code, section, offset, index, reason)
             if all(type(one) is int and 0 <= one < 1 << 31 for one in numbers) and 0 < reason < len(REASONS):
-                words = {"result": "pending" if reason == PENDING else "failure", "reason": REASONS[reason], "code": code}
+                words = {
+                    "result": "pending" if reason == PENDING else "failure",
+                    "reason": REASONS[reason],
+                    "code": code,
+                }
                 if section:  # 0 is none: no command was running
                     words |= {"section": SECTIONS.get(section, str(section)), "offset": offset, "component": index}
                 return words

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ def make(domain: str, name: str, version: str, files: Mapping[str, bytes]) -> by
     return data
 
 
+@functools.lru_cache(1024)  # a fleet runs few releases, and sends the same bytes each time
 def read(data: bytes, name: str, version: str) -> dict[str, Any]:
     """A tag in words. ValueError unless it is one of the application `name` `version`, with what RFC 9393 requires."""
     try:

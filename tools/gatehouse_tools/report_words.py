@@ -5,6 +5,7 @@ Labels that are not in a table are left out: a newer device may say more than th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,7 +36,7 @@ def read(claims: dict[Any, Any]) -> dict[str, Any]:
     words = _map(claims, CLAIMS, "")
     if "manifests" in words:
         try:
-            words["tag"] = coswid.read(words.pop("manifests"), words.get("name", ""), words.get("version", ""))
+            words["tag"] = dict(coswid.read(words.pop("manifests"), words.get("name", ""), words.get("version", "")))
         except ValueError as error:
             raise ValueError(f"manifests is {error}") from None
     components, told = words.pop("measurements", ([], None))
@@ -193,13 +194,19 @@ def _measurements(value: Any) -> tuple[list[Component], bytes | None]:
 def _component(value: Any) -> Component:
     match value:
         case [295, bytes() as data]:
-            try:
-                component = cbor.loads(data)
-            except GatehouseError as error:
-                raise ValueError(str(error)) from None
-            match component:
-                case {1: [str() as name, [str(), 16384] as version], 2: [1, bytes() as digest]}:
-                    return _text(name), _version(version), str(_digest(digest))
+            return _decoded(data)
+    raise ValueError("no measured component")
+
+
+@functools.lru_cache(1024)  # a fleet runs few releases, and sends the same bytes each time
+def _decoded(data: bytes) -> Component:
+    try:
+        component = cbor.loads(data)
+    except GatehouseError as error:
+        raise ValueError(str(error)) from None
+    match component:
+        case {1: [str() as name, [str(), 16384] as version], 2: [1, bytes() as digest]}:
+            return _text(name), _version(version), str(_digest(digest))
     raise ValueError("no measured component")
 
 

@@ -5,6 +5,7 @@ It and the device's own claim of its update tell one thing twice. Where they dif
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from . import cbor, core, cose
@@ -83,7 +84,14 @@ def _expected(update: dict[str, Any]) -> dict[str, Any] | None:
         return {"manifest": manifest, "result": "pending"}
     if state not in _FAILURES:
         return None
-    for place, (code, reason) in enumerate(core.module("outcome").REASONS):
-        if code == update.get("reason"):
-            return {"manifest": manifest, "result": "failure", "reason": REASONS[reason], "code": place + 1}
-    return {"manifest": manifest, "result": "failure"}  # a later device knows more reasons
+    code, reason = _codes().get(update.get("reason"), (None, 0))
+    if code is None:  # a later device knows more reasons
+        return {"manifest": manifest, "result": "failure"}
+    return {"manifest": manifest, "result": "failure", "reason": REASONS[reason], "code": code}
+
+
+@functools.cache
+def _codes() -> dict[str | None, tuple[int, int]]:
+    """The device's own table: a reason -> result code and the draft's reason."""
+    table = core.module("outcome").REASONS
+    return {code: (place, reason) for place, (code, reason) in enumerate(table, 1)}

@@ -8,7 +8,7 @@ import shop
 from test_reports import DEVICES, refused
 
 from cases.report import claims, sealed
-from gatehouse_tools import build, core, coswid, reports
+from gatehouse_tools import build, core, coswid, pack, reports
 from gatehouse_tools.errors import GatehouseError
 
 FILES = {"app.mpy": b"M\x06", "data/words.txt": b"words"}
@@ -54,7 +54,8 @@ def test_build_puts_it_into_the_tree_that_is_signed(tmp_path):
     assert tagged.source_size == plain.source_size
     (item.firmware / "app.coswid").write_bytes(b"their own")
     again = build.build(item.firmware, item.name, "1.0.0", domain=item.domain)
-    assert next(source.data for source in again.sources if source.target == "app.coswid") == b"their own"
+    assert [source.data for source in again.sources if source.target == "app.coswid"] == [b"their own"]
+    assert pack.unpack(again.pack)[1]["app.coswid"] == b"their own"
 
 
 def test_domain_that_is_too_long_for_a_report():

@@ -477,6 +477,7 @@ def test_report_and_suit_report_do_not_pass_for_each_other():
     told = made.suit_report(UPDATED)
     refused("unsupported", b"\xd8\x3d" + told, DEVICES)
     refused("format", inner(UPDATED, sealed(claims(p8=UPDATED))[2:]), DEVICES)
+    assert reports.verify(inner(UPDATED, told), DEVICES)
 
 
 def test_unverified_shows_what_it_says_without_belief():

@@ -52,10 +52,18 @@ def test_build_puts_it_into_the_tree_that_is_signed(tmp_path):
     found = next(source.data for source in tagged.sources if source.target == "app.coswid")
     assert coswid.read(found, item.name, "1.0.0")["entity"] == item.domain
     assert tagged.source_size == plain.source_size
-    (item.firmware / "app.coswid").write_bytes(b"their own")
+
+
+def test_tree_with_a_tag_of_its_own_keeps_it_and_a_stale_one_is_refused(tmp_path):
+    item = shop.make(tmp_path / "shop")
+    theirs = made(name=item.name, domain="their.own.example")
+    (item.firmware / "app.coswid").write_bytes(theirs)
     again = build.build(item.firmware, item.name, "1.0.0", domain=item.domain)
-    assert [source.data for source in again.sources if source.target == "app.coswid"] == [b"their own"]
-    assert pack.unpack(again.pack)[1]["app.coswid"] == b"their own"
+    assert [source.data for source in again.sources if source.target == "app.coswid"] == [theirs]
+    assert pack.unpack(again.pack)[1]["app.coswid"] == theirs
+    with pytest.raises(GatehouseError, match=r"app\.coswid") as caught:
+        build.build(item.firmware, item.name, "1.0.1", domain=item.domain)
+    assert caught.value.reason == "format"
 
 
 def test_domain_that_is_too_long_for_a_report():
@@ -97,8 +105,10 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_tag_that_is_none_or_of_other_software(name):
-    assert "manifests" in refused("format", told(BAD[name]), DEVICES)
-    assert reports.verify(told(changed()), DEVICES)
+    """The maker's mistake, not the device's: it is told in place of the tag, and the report holds."""
+    found = reports.verify(told(BAD[name]), DEVICES).claims
+    assert list(found["tag"]) == ["wrong"] and found["tag"]["wrong"].isprintable()
+    assert "tag_id" in reports.verify(told(changed()), DEVICES).claims["tag"]
 
 
 @pytest.mark.parametrize("value", [[], [[258]], [[60, made()]], [[258, made()], [258, made()]], made()])
@@ -106,6 +116,6 @@ def test_manifests_that_are_no_list_of_one_tag(value):
     assert "manifests" in refused("format", sealed(claims(c272=value)), DEVICES)
 
 
-def test_recovery_passes_no_tag_on():
+def test_tag_where_nothing_runs_is_of_nothing():
     found = claims(c270=None, c271=None, c272=[[258, made()]], c273=claims()[273][1:])
-    assert "manifests" in refused("format", sealed(found), DEVICES)
+    assert "wrong" in reports.verify(sealed(found), DEVICES).claims["tag"]

@@ -190,7 +190,8 @@ def build(
 ) -> Built:
     """Compile a source tree into an index and a pack; step(bytes of the source) follows each file. Writes nothing.
 
-    domain: of the vendor, who says in a CoSWID tag what this is, where the tree has no tag of its own.
+    domain: of the vendor, who says in a CoSWID tag what this is, where the tree has no tag of its own; one that is of
+    other software is refused.
     """
     made = []
     for path, target in sources(folder):
@@ -198,7 +199,12 @@ def build(
         made.append(Source(path, target, data))
         step(made[-1].size)
     files = {item.target: item.data for item in made}
-    if domain and coswid.PATH not in files:
+    if coswid.PATH in files:
+        try:
+            coswid.read(files[coswid.PATH], name, version)
+        except ValueError as error:
+            raise GatehouseError(f"{coswid.PATH} is {error}: make it anew, or leave it out", "format") from None
+    elif domain:
         files[coswid.PATH] = coswid.make(domain, name, version, files)
         made.append(Source(Path(coswid.PATH), coswid.PATH, files[coswid.PATH], made=True))
         made.sort(key=lambda item: item.target.encode())

@@ -7,7 +7,7 @@ Mosquitto; each waits for its PUBACK. One `gatehouse collect` verifies and store
 the commit. "paho" is the same client, subscription and messages with a handler that counts. Broker, devices and
 collector share the machine's cores, so that rates are those of all of them; processor time is the receiver's alone.
 Size: a report of the device's own code, beside its claims as compact JSON under the same short names, byte strings in
-base64, without a signature.
+base64, without a signature: of a device without an update yet, and of one whose last update was confirmed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from paho.mqtt import client as mqtt
 
 from cases.report import claims, report_key, sealed
 from gatehouse_tools import broker as brokers
-from gatehouse_tools import ca, collector, reports
+from gatehouse_tools import ca, collector, coswid, reports
 from gatehouse_tools.broker import Broker
 from gatehouse_tools.database import Database
 from servers import device as devices_code
@@ -48,6 +48,10 @@ LIMIT_S = 120.0
 NAMES = "wifi-station update uart usb wifi-ap ble esp-now webrepl mdns https mqtt-commands reset-button"
 
 
+UPDATED = {1: "confirmed", 3: bytes(range(32)), 4: 1_800_000_000}
+TAG = coswid.make("gatehouse.example", "example", "1.0.0", {})
+
+
 def report(device: int, number: int) -> bytes:
     """A report as full as a device's."""
     found = claims(
@@ -56,6 +60,7 @@ def report(device: int, number: int) -> bytes:
         p20={1: True, 2: True, 3: True, 4: True}, p21={1: False, 2: False, 3: True, 4: True},
         p32={1: "temperature", 2: "°C", 3: 21.5, 4: 1_800_000_000}, p33={1: 1, 2: 0}, p34={1: "192.0.2.7", 2: -61},
         p35={one: [False, False] for one in NAMES.split(" ")}, p36={1: 0, 2: True, 3: {}, 4: 0},
+        p8=UPDATED, c272=[[258, TAG]],
     )  # fmt: skip
     return sealed(found, name(device).encode())
 
@@ -171,12 +176,15 @@ def verified() -> float:
     return DEVICES / (time.process_time() - began)
 
 
-def sizes() -> tuple[int, int]:
-    """Bytes of a report of the device's code, and of its claims as JSON."""
+def sizes(**update: Any) -> tuple[int, int]:
+    """Bytes of a report of the device's code, and of its claims as JSON. `update`: what it says of its update."""
     idle = {"state": "idle", "reason": None, "detail": "", "digest": "", "sequence": 0, "done": 0, "total": 0}
     interfaces = [[one, False, False, True, ""] for one in NAMES.split(" ")]
     with tempfile.TemporaryDirectory() as folder:
-        job = {"folder": folder, "update": idle, "clock": 1_800_000_000, "access": {"rows": interfaces}}
+        job = {
+            "folder": folder, "update": idle | update, "clock": 1_800_000_000, "access": {"rows": interfaces},
+            "tag": TAG.hex(),
+        }  # fmt: skip
         before = [str(ROOT / "tests" / "device"), str(ROOT / "firmware")]
         data = bytes.fromhex(devices_code.run("report.py", job, before=before)[0])
     found = cbor2.loads(cbor2.loads(data).value.value[2])
@@ -206,6 +214,7 @@ def rows() -> list[Row]:
             plain, plain_ms = publish(folder, running.port, nothing(tls_context(item), running.port))
             ours, ours_ms = publish(folder, running.port, collected(tls_context(item), running.port, folder))
     size, plain_json = sizes()
+    later, later_json = sizes(state="confirmed", digest=bytes(range(32)).hex(), sequence=1_800_000_000)
     return [
         Row(f"{DEVICES:,} devices: paho receives and does nothing", plain, "a second", note=f"{len(made[0])} bytes"),
         Row(f"{DEVICES:,} devices: collected, verified and stored", ours, "a second"),
@@ -219,6 +228,12 @@ def rows() -> list[Row]:
             "times",
             0.6,
             note=f"{size} and {plain_json} bytes",
+        ),
+        Row(
+            "the same after an update, with a MAC of its SUIT Report in both",
+            later / later_json,
+            "times",
+            note=f"{later} and {later_json} bytes",
         ),
     ]
 

@@ -27,7 +27,8 @@ class Installer:
 
     {"state": idle, available, downloading, installing, downloaded, pending-reboot, trial, confirmed, rolled-back,
     refused or failed, "reason": code or None, "detail": text, "digest": bytes, "sequence": int, "done": files,
-    "total": files}. `refused` is the same map of the last refusal, with "count". `on_change()` is called at every
+    "total": files, "at": where() of the manifest that failed}. `refused` is the same map of the last refusal, without
+    "at" and with "count". `on_change()` is called at every
     change of state and after each file. `again`: whether what was refused last may be taken later. `link` is the
     link.Link that packs may come over, once there is one.
     """
@@ -81,7 +82,7 @@ class Installer:
         self.again = False
         # By all bytes of the envelope: one with a bad signature shares its manifest's digest with the honest one.
         whole = hashlib.sha256(data).digest()
-        digest = b""
+        digest, manifest = b"", None
         self._sequence = 0  # of the manifest, once it is authenticated
         self._held.pop(whole, None)
         admitted = False
@@ -117,7 +118,7 @@ class Installer:
             envelope = None  # nothing may hold on to what is unloaded now
             return await self._take(manifest, names, payloads, data, whole)
         except Refused as error:
-            self._refuse(error.reason, error.detail, digest, self._sequence, whole, error.again)
+            self._refuse(error.reason, error.detail, digest, manifest, whole, error.again)
         except MemoryError:
             # No reason to stop the device: the same offer may find room later, and must not reset it again and again.
             unload()
@@ -125,9 +126,9 @@ class Installer:
             if admitted and self._leave_for_room(names, data, digest):
                 self._local = None  # it is for the core alone
                 return True
-            self._refuse("memory", "the heap has no room for this update now", digest, self._sequence, whole)
+            self._refuse("memory", "the heap has no room for this update now", digest, manifest, whole)
         except OSError as error:
-            self._refuse("full" if error.errno == 28 else "state", "flash: %s" % error, digest, self._sequence, whole)
+            self._refuse("full" if error.errno == 28 else "state", "flash: %s" % error, digest, manifest, whole)
         finally:
             self.busy = False
             if self._local and whole not in self._held:
@@ -199,6 +200,7 @@ class Installer:
         for section in ("payload-fetch", "install", "validate"):
             for _ in manifest.run(section, boot):
                 break  # vendor, class, device and date are asked for before anything is done
+        manifest.idle()
         if self._hold("download", names, manifest, "available", whole):
             return False
         if boot.identity.install_alone and boot.mode == "active":
@@ -263,7 +265,8 @@ class Installer:
             self._remembered.clear()
         self._remembered[whole] = refusal
 
-    def _refuse(self, reason, detail, digest, sequence, whole, again=False):
+    def _refuse(self, reason, detail, digest, manifest, whole, again=False):
+        sequence, at = self._sequence, manifest and manifest.where()
         refusal = {"reason": reason, "detail": detail, "digest": digest, "sequence": sequence, "count": 1}
         if self.refused and self.refused["digest"] == digest and self.refused["reason"] == reason:
             refusal["count"] += self.refused["count"]
@@ -278,7 +281,7 @@ class Installer:
                 self._on_change()  # the trial's own state goes on; so does the story of how this release failed
         else:
             state = "failed" if reason in _PASSING else "refused"
-            self._set(state, reason=reason, detail=detail, digest=digest, sequence=sequence)
+            self._set(state, reason=reason, detail=detail, digest=digest, sequence=sequence, at=at)
             if self._boot.mode == "install":
                 from gatehouse import alone
 

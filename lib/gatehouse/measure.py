@@ -5,25 +5,41 @@ import os
 
 from micropython import const
 
+import gatehouse
 from gatehouse import Refused, cbor
 
 _SEMVER = const(16384)  # version scheme, RFC 9393
 _SHA256 = const(1)  # IANA named information hash algorithms, which RFC 10013 uses
 _CHUNK = const(512)  # bytes
+MAX_TAG = const(160)  # bytes: a CoSWID tag with a domain of 60 characters; a report stays within one TCP segment
 _DIRECTORY = const(0x4000)  # the type that os.ilistdir gives a folder
+
+
+def frozen():
+    """Whether the core that runs is frozen into the firmware image, by where it was loaded from.
+
+    Not by whether /lib/gatehouse is there: who can write files could make one core look like the other.
+    """
+    return not gatehouse.__file__.startswith("/")
+
+
+def core():
+    """The measured component of the core's files, b"" where it is frozen: no file of its own can be read."""
+    if frozen():
+        return b""
+    return _component("gatehouse", gatehouse.VERSION, folder(gatehouse.__file__.rsplit("/", 1)[0]))
 
 
 def folder(path):
     """SHA-256 over the files of `path`, in the order of their names' UTF-8 bytes: CBOR [name, size] and the content.
 
-    A folder inside counts as [name + "/", 0]; the core has none. None where `path` is absent: the core is frozen
-    into the firmware image, which is measured as a whole. The digest is what the core says of itself: it shows a
-    mistaken or partial installation, not a core that lies.
+    A folder inside counts as [name + "/", 0]; the core has none. One that is gone has no files. The digest is what the
+    core says of itself: it shows a mistaken or partial installation, not a core that lies.
     """
     try:
         entries = sorted((item[0].encode(), item[1]) for item in os.ilistdir(path))
     except OSError:
-        return None
+        entries = []
     hasher = hashlib.sha256()
     for raw, kind in entries:
         name = raw.decode()
@@ -100,4 +116,15 @@ def component(release):
     """The measured component (RFC 10013) of the running slot: its digest is the index's, which covers every file."""
     hasher = hashlib.sha256()
     _hash_file(hasher, release.root + "/index.cbor")
-    return cbor.dumps({1: [release.name, [release.version, _SEMVER]], 2: [_SHA256, hasher.digest()]})
+    return _component(release.name, release.version, hasher.digest())
+
+
+def tag(release):
+    """The CoSWID tag (RFC 9393) that the maker of the running slot put into it, which boot has verified, or b""."""
+    from gatehouse import record
+
+    return record.load(release.root + "/app.coswid", MAX_TAG) or b""
+
+
+def _component(name, version, digest):
+    return cbor.dumps({1: [name, [version, _SEMVER]], 2: [_SHA256, digest]})

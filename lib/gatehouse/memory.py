@@ -21,6 +21,7 @@ _PASSING = (
     "policy",
     "journal",
     "measure",
+    "outcome",
     "update",
     "tree",
     "unpack",
@@ -47,6 +48,14 @@ def unload(*names):
         sys.modules.pop(_PACKAGE + "." + name, None)
         if hasattr(package, name):
             delattr(package, name)
+
+
+def call(module, name, *arguments):
+    """What the function `name` of a passing module returns; the module does not stay."""
+    try:
+        return getattr(__import__(_PACKAGE + "." + module, None, None, (name,)), name)(*arguments)
+    finally:
+        unload(module)
 
 
 def settle():

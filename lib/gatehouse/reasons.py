@@ -1,7 +1,8 @@
 """The reason codes of refusals. For people and tests: nothing on the device loads this file."""
 
 # One stable code for each kind of refusal: the same in the exception, the report, the CLI's output
-# and the troubleshooting table. A code is never renamed; a new kind of refusal gets a new code.
+# and the troubleshooting table. A code is never renamed; a new kind of refusal gets a new code. What can end an update
+# comes first, in the order of outcome.REASONS, which has the SUIT Report's reason for each.
 REASONS = (
     "format",  # malformed, non-deterministic or over a limit of the parser
     "unsupported",  # well-formed, but outside the subset that this core implements

@@ -1,7 +1,8 @@
 """The report that the core can make alone: what this device is, what it runs, and what happened to it.
 
 An Entity Attestation Token (RFC 9711) in a CBOR Web Token with COSE_Mac0. docs/report.md explains it,
-docs/report.cddl is its exact form. Only this module and the application's `report` write state.
+docs/report.cddl is its exact form. Only this module and the application's `report` write state. It must stay loaded:
+one report key, counter and measurement for each boot.
 """
 
 import gc
@@ -11,10 +12,9 @@ import time
 from micropython import const
 
 import gatehouse
-from gatehouse import cbor, mac
+from gatehouse import cbor, mac, memory
 
 PROFILE = "tag:gatehouse.example,2026:report-1"
-CORE = "/lib/gatehouse"
 
 # Claims of RFC 8392 and RFC 9711.
 _IAT = const(6)
@@ -31,6 +31,7 @@ _BOOTCOUNT = const(267)
 _BOOTSEED = const(268)
 _SWNAME = const(270)
 _SWVERSION = const(271)
+_MANIFESTS = const(272)
 _MEASUREMENTS = const(273)
 _MEASRES = const(274)
 _INTUSE = const(275)
@@ -39,6 +40,8 @@ PRIVATE = const(-70001)  # Gatehouse's own map; private use is what lies below -
 _RANDOM = b"\x01"  # the type byte of a random UEID, RFC 9711 section 4.2.1
 _SEMVER = const(16384)  # version schemes, RFC 9393
 _MEASURED_COMPONENT = const(295)  # content format application/measured-component+cbor, RFC 10013
+_SUIT_REPORT = const(270)  # application/suit-report+cose
+_COSWID = const(258)  # application/swid+cbor, RFC 9393
 _GENERIC = const(1)  # intended use: no other of RFC 9711 section 4.3.3 is a state report's
 _GOOD, _BAD = const(1), const(2)  # results of a comparison, RFC 9711 section 4.2.17
 _NOT_RUN, _ABSENT = const(3), const(4)
@@ -56,7 +59,6 @@ _REFUSED = const(9)
 _CONFIG = const(10)
 _TRUST = const(11)
 _CORE = const(12)
-_CORE_DIGEST = const(13)
 _HEAP = const(14)
 _FLASH = const(15)
 _COUNTER = const(16)
@@ -71,14 +73,15 @@ _LEAST_NONCE, _MOST_NONCE = const(8), const(64)  # bytes, RFC 9711 section 4.1
 _ASKED = const(4)  # verifiers that wait at once; who finds no room asks again
 _AGAIN_MS = const(10000)  # a nonce has the slot measured anew, but a flood of them does not keep the device busy
 
-# One report key, counter and measurement for each boot: this module must stay loaded.
-
 _key = None
-_core = None  # the core's digest; b"" where the core has no files of its own
+_core = None  # the measured component of the core; b"" where it is frozen
 _component = None  # the measured component of the running slot
+_tag = b""  # what its maker says of it, a CoSWID tag
 _result = _GOOD  # of the last comparison of the slot with its index; boot made the first
 _compared_ms = -_AGAIN_MS  # uptime at which a nonce had it compared anew
 _fuses = None  # what measure.fuses() found
+_outcome = None  # the SUIT Report of the last update, and what it was made of
+_made_of = None
 _asked = []  # nonces that no report has answered yet, oldest first
 _sent = 0  # reports sealed in this boot
 _uptime_ms = 0
@@ -127,15 +130,21 @@ def forget_key():
     _key = None
 
 
-def _measure(name, *arguments):
-    """What a function of gatehouse.measure returns; the module does not stay."""
-    from gatehouse import measure, memory
+def _report_key(boot):
+    global _key
+    if _key is None:
+        _key = boot.store.derive("report")
+    return _key
 
-    try:
-        return getattr(measure, name)(*arguments)
-    finally:
-        del measure
-        memory.unload("measure")
+
+def _told(boot, state):
+    """The SUIT Report of the last update, or None; made anew only when there is another one to tell."""
+    global _outcome, _made_of
+    about = _report_key(boot), state["state"], state["reason"], state["digest"], state.get("at")
+    if _made_of != about:
+        _outcome = memory.call("outcome", "report", about[0], boot.identity.id.encode(), state)
+        _made_of = about
+    return _outcome
 
 
 def _measure_again(boot, installer):
@@ -147,18 +156,17 @@ def _measure_again(boot, installer):
     if now - _compared_ms >= _AGAIN_MS:
         _compared_ms = now
         try:
-            _result, _component = _measure("again", boot.release, boot.feed, _component)
+            _result, _component = memory.call("measure", "again", boot.release, boot.feed, _component)
         except MemoryError:
             _result = _BAD if _result == _BAD else _NOT_RUN  # a later one may find room
 
 
 def claims(boot, installer=None, nonce=None):
-    """The claims of a report as a map: {label: value}, see docs/report.cddl.
+    """The claims of a report, {label: value} as in docs/report.cddl, by slots.current with an identity.
 
-    `boot` is slots.current with an identity, `installer` the Installer where there is one, `nonce` 8 to 64 bytes that a
-    verifier sent. Raises OSError when the running slot cannot be read.
+    `nonce`: 8 to 64 bytes that a verifier sent. OSError when the running slot cannot be read.
     """
-    global _core, _component, _fuses
+    global _core, _component, _fuses, _tag
     identity = boot.identity
     found = {
         _UEID: _RANDOM + identity.device_id,
@@ -179,17 +187,21 @@ def claims(boot, installer=None, nonce=None):
     release = boot.release
     if release:
         if _component is None:
-            _component = _measure("component", release)
+            _component, _tag = memory.call("measure", "component", release), memory.call("measure", "tag", release)
         if nonce is not None:
             _measure_again(boot, installer)
         found[_SWNAME] = release.name
         found[_SWVERSION] = [release.version, _SEMVER]
-        found[_MEASUREMENTS] = [[_MEASURED_COMPONENT, _component]]
+        if _tag:
+            found[_MANIFESTS] = [[_COSWID, _tag]]
     found[_MEASRES] = [["gatehouse", [["app", _result if release else _ABSENT]]]]
-    if _core is None:
-        _core = _measure("folder", CORE) or b""
     if _fuses is None:
-        _fuses = _measure("fuses", identity.fuses)
+        _core, _fuses = memory.call("measure", "core"), memory.call("measure", "fuses", identity.fuses)
+    measured = [[_MEASURED_COMPONENT, item] for item in (release and _component, _core) if item]
+    told = installer and _told(boot, installer.state)
+    measured += [[_SUIT_REPORT, told]] if told else []
+    if measured:
+        found[_MEASUREMENTS] = measured
     if _fuses[1] is not None:
         found[_OEMBOOT] = _fuses[1] and not _core  # what lies in the file system is not what secure boot has checked
     if _fuses[2] is not None and _fuses[3] is not None:
@@ -226,7 +238,6 @@ def _private(boot, installer, now):
         _CONFIG: [release.config if release else 1],
         _TRUST: boot.trust and boot.trust.version,
         _CORE: gatehouse.VERSION,
-        _CORE_DIGEST: _core or None,
         _HEAP: gc.mem_free(),
         _FLASH: space[0] * space[3],
         HEALTH: health,
@@ -273,14 +284,11 @@ def _refusal(refused):
 
 
 def seal(boot, found):
-    """A report from its claims: CWT (tag 61) around COSE_Mac0, `bytes`. Sets the report's counter.
+    """A report from its claims: CWT (tag 61) around COSE_Mac0, `bytes`. Its key is for reports only.
 
-    The key is made for reports only, so that who verifies them holds nothing else of the device. The counter is
-    [boot count, number in this boot]; the boot count was stored before this boot did anything.
+    Sets the counter: [boot count, number in this boot]; the boot count was stored before this boot did anything.
     """
-    global _key, _sent
-    if _key is None:
-        _key = boot.store.derive("report")
+    global _sent
     _sent += 1
     found[PRIVATE][_COUNTER] = [boot.boot_count, _sent]
-    return mac.CWT + mac.mac0(_key, boot.identity.id.encode(), cbor.dumps(found))
+    return mac.CWT + mac.mac0(_report_key(boot), boot.identity.id.encode(), cbor.dumps(found))

@@ -126,6 +126,7 @@ class Manifest:
         self._count = len(components)
         self.sequences = {}  # name -> encoded sequence that suit_check has passed, None if it was severed and is gone
         self._passed = {_VENDOR: 0, _CLASS: 0, IMAGE_MATCH: 0}  # condition -> a bit for each component where it held
+        self._at = None  # (sequence's name, its bytes, number of the item in it) of the command that runs
 
     def indices(self, argument):
         """The component indices that an argument of set-component-index means (section 6.5)."""
@@ -165,11 +166,29 @@ class Manifest:
         self._parameters = [Parameters() for _ in range(self._count)]
         self._steps = 0
         self._device = device
+        self._at = None
         for name in ("shared", section):
             if name in self.sequences:
                 if self.sequences[name] is None:
                     raise Refused("format", "%s was severed" % name)
+                self._name = name
                 yield from self._sequence(self.sequences[name], (0,), False, 0)
+        self._at = None  # it is over
+
+    def where(self):
+        """Where the command stands that runs, or that failed: (sequence's name, offset in bytes, component index).
+
+        The offset is that of a command of the sequence itself, which may be a try-each or run-sequence with it inside.
+        None where no command was running.
+        """
+        if not self._at:
+            return None
+        name, data, at = self._at
+        return name, len(data) - sum(len(cbor.dumps(item)) for item in cbor.loads(data)[at:]), self._index
+
+    def idle(self):
+        """What ran is given up half way: where() is None again."""
+        self._at = None
 
     def _sequence(self, data, current, soft, depth):
         """Run one sequence for the components `current`. Returns None, or the failure of a condition if it was soft.
@@ -179,11 +198,14 @@ class Manifest:
         commands = cbor.loads(data)
         for at in range(0, len(commands), 2):
             code, argument = commands[at], commands[at + 1]
+            if not depth:
+                self._at, self._index = (self._name, data, at), current[0]
             if code == _SET_COMPONENT_INDEX:
                 current = self.indices(argument)
                 continue
             for index in current:
                 self._steps += 1
+                self._index = index
                 if self._steps > _MAX_STEPS:
                     raise Refused("format", "steps")
                 failure = None

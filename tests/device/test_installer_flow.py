@@ -121,3 +121,42 @@ def test_watchdog_is_fed_for_each_file_that_comes_and_each_that_is_verified():
     installer, _ = device.offer(boot, case["honest"])
     assert installer.state["total"] == 4
     assert chip.WDT.fed - fed >= 8
+
+
+def test_refusal_tells_which_command_of_the_manifest_failed_where_one_did():
+    case = device.decode(cases("installer"))
+    device.provision(case)
+    boot = device.boot()
+    device.clock(case["now"])
+    saved = chip.snapshot()
+    for name, section in (
+        ("other vendor", "shared"),
+        ("tampered pack", "install"),
+        ("short pack", "install"),
+        ("flipped signature", None),
+        ("older", None),
+        ("nothing matched", None),  # all commands ran: what is wrong is that one is missing
+    ):
+        chip.restore(saved)
+        installer, _ = device.offer(boot, case["offers"][name])
+        at = installer.state["at"]
+        assert (at and (at[0], at[2])) == (section and (section, 0)), (name, at)
+    installer, _ = device.offer(boot, case["twins"]["honest"])
+    assert installer.due
+
+
+def test_refusal_after_the_first_look_is_none_of_a_command():
+    case, boot = start()
+    boot.identity.install_alone = True
+    boot.record.outcome = ["failed", "state", case["honest"]["manifest"], 1]  # what the core alone left
+    from gatehouse import installer
+
+    leave, installer.Installer._leave = installer.Installer._leave, lambda *arguments: False
+    try:
+        found, _ = device.offer(boot, case["honest"])
+    finally:
+        installer.Installer._leave = leave
+    assert (found.state["reason"], found.state["at"]) == ("state", None)
+    boot.identity.install_alone = None
+    found, _ = device.offer(boot, case["honest"])
+    assert found.due, found.state

@@ -42,8 +42,10 @@ def test_claims_say_what_runs():
     assert (found[270], found[271]) == ("example", ["1.0.0", 16384])
     assert found[6] == boot.clock
     assert 10 not in found
-    [[content_format, component]] = found[273]
-    assert content_format == 295
+    [[content_format, component], [other, core]] = found[273]
+    assert content_format == other == 295
+    core = cbor.loads(core)
+    assert core[1] == ["gatehouse", [VERSION, 16384]] and core[2][0] == 1 and len(core[2][1]) == 32
     assert cbor.loads(component) == {1: ["example", ["1.0.0", 16384]], 2: [1, hashlib.sha256(index).digest()]}
     inner = private(found)
     assert [inner[key] for key in (1, 2, 3, 4)] == ["a", "active", b"M" * 32, 1000]
@@ -54,6 +56,19 @@ def test_claims_say_what_runs():
     assert inner[14] > 0 and inner[15] > 0
     assert inner[17] == [] and 18 not in inner
     assert cbor.loads(cbor.dumps(found)) == found
+
+
+def test_tag_of_the_slot_is_passed_on_as_it_is():
+    from gatehouse import measure, status
+
+    fake_boot.slot()
+    for data, told in ((b"t" * (measure.MAX_TAG + 1), False), (b"", False), (b"t" * measure.MAX_TAG, True)):
+        with open("slot/app.coswid", "wb") as file:
+            file.write(data)
+        status._component = None
+        found = status.claims(fake_boot.Boot())
+        assert found.get(272) == ([[258, data]] if told else None)
+    assert 272 not in status.claims(fake_boot.Boot("recovery"))
 
 
 def test_store_for_development_is_a_reason_to_be_degraded():
@@ -224,11 +239,13 @@ def test_fuses_as_the_chip_shows_them():
 
 
 def test_secure_boot_covers_a_frozen_core_only():
-    from gatehouse import status
+    import gatehouse
 
-    status._core = b""
+    here = gatehouse.__file__
+    gatehouse.__file__ = "gatehouse/__init__.py"
     assert burned(0, 0x10)[262] is True
-    status._core = b"C" * 32
+    assert burned(0, 0)[262] is False
+    gatehouse.__file__ = here
     assert burned(0, 0x10)[262] is False
     assert burned(0, 0)[262] is False
 
@@ -249,7 +266,8 @@ def test_recovery_names_no_software():
     boot = fake_boot.Boot("recovery")
     boot.failure = Refused("digest", "/slots/a/app.mpy" + "x" * 200)
     found = status.claims(boot)
-    assert not [label for label in (270, 271, 273) if label in found]
+    assert not [label for label in (270, 271) if label in found]
+    assert [kind for kind, _ in found[273]] == [295], "the core alone is measured"
     inner = private(found)
     assert [inner[key] for key in (1, 2, 3, 4)] == [None, "recovery", None, None]
     assert inner[17] == ["recovery", "boot:digest"]
@@ -346,12 +364,36 @@ def test_core_digest_is_the_documented_one():
     assert measure.folder("core") != expected
 
 
-def test_frozen_core_has_no_digest():
-    from gatehouse import measure, status
+def loaded_from(path):
+    """The core as it would be if its files had been loaded from `path`; a report of the core alone with eFuses read."""
+    import gatehouse
 
-    fake_boot.slot()
-    assert measure.folder("absent") is None
-    assert private(status.claims(fake_boot.Boot()))[13] is None
+    gatehouse.__file__ = path
+    return burned(0, 0x10)
+
+
+def test_frozen_core_is_not_measured_whatever_lies_in_its_folder():
+    import gatehouse
+    from gatehouse import cbor, measure
+
+    here = gatehouse.__file__
+    folder = here.rsplit("/", 1)[0]
+    found = loaded_from("gatehouse/__init__.py")  # as MicroPython names what is frozen
+    assert measure.frozen() and 273 not in found and found[262] is True
+    # The same folder is there in both cases: a planted one makes no frozen core look like one of files.
+    found = loaded_from(here)
+    assert not measure.frozen() and found[262] is False
+    [[_, component]] = found[273]
+    assert cbor.loads(component)[2] == [1, measure.folder(folder)]
+
+
+def test_core_whose_folder_is_gone_does_not_look_frozen():
+    from gatehouse import cbor, measure
+
+    found = loaded_from("/absent/gatehouse/__init__.mpy")
+    assert not measure.frozen() and found[262] is False
+    [[_, component]] = found[273]
+    assert cbor.loads(component)[2] == [1, hashlib.sha256(b"").digest()], "a core without files is a wrong one"
 
 
 def test_uptime_goes_on_over_a_wrap_of_the_ticks():

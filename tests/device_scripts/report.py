@@ -59,6 +59,9 @@ from gatehouse import wifi  # noqa: E402
 
 wifi.losses = 4
 fake_boot.slot()
+if job.get("tag"):
+    with open("slot/app.coswid", "wb") as file:
+        file.write(unhexlify(job["tag"]))
 boot = fake_boot.Boot(job.get("mode", "active"), job.get("clock"))
 if job.get("journal"):
     boot.journal = [1, 4000, job["journal"], b"T" * 16, 0, job["journal"] - 2]  # as lib/gatehouse/journal.py keeps it

@@ -63,7 +63,7 @@ def command(name: str):
 
 def release(item: product.Product, version: str, **more) -> build.Release:
     """A signed release of the product's application."""
-    return build.release(item, build.build(item.firmware, item.name, version), version, **more)
+    return build.release(item, build.build(item.firmware, item.name, version, domain=item.domain), version, **more)
 
 
 @dataclasses.dataclass

@@ -169,7 +169,7 @@ def test_a_release_is_signed_recorded_and_complete(item):
     assert (index.name, index.version, set(files)) == (
         "shop",
         "1.1.0",
-        {"app.mpy", "access/policy.mpy", "data/words.txt"},
+        {"app.coswid", "app.mpy", "access/policy.mpy", "data/words.txt"},
     )
     parameters = overridden(envelope, "shared")
     assert cbor2.loads(parameters[suit.IMAGE_DIGEST]) == [-16, index.digest]

@@ -88,7 +88,7 @@ def test_a_release_for_programs(item):
     assert (
         told["ok"] and told["kind"] == "envelope" and told["components"] == ["app"] and told["signers"] == ["release"]
     )
-    assert {one["path"] for one in told["files"]} == {"app.mpy", "access/policy.mpy", "data/words.txt"}
+    assert {one["path"] for one in told["files"]} == {"app.coswid", "app.mpy", "access/policy.mpy", "data/words.txt"}
     assert told["problems"] == told["notes"] == []
 
 

@@ -183,7 +183,7 @@ def test_slot_a_is_the_release_and_the_record_names_it(item, device):
     assert files["/slots/a/manifest.suit"] == envelope
     assert files["/slots/a/index.cbor"] == (item.dist / "shop-1.0.0.index.cbor").read_bytes()
     assert files["/slots/a/data/words.txt"].decode() == shop.APPLICATION["data/words.txt"]
-    assert sum(path.startswith("/slots/a/") for path in files) == 5
+    assert sum(path.startswith("/slots/a/") for path in files) == 6
     assert not any(path.startswith("/slots/b/") for path in files) and "/slots/b" in folders
     assert files["/state/boot.cbor"] == bootrecord.factory(parsed.digest, parsed.sequence, others=others(device))
     assert files["/boot.py"] == core.source("boot.py").read_bytes()

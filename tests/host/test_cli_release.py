@@ -36,7 +36,7 @@ def test_build_for_programs_and_the_same_again(item):
     second = call(item, "build", "--json").json
     assert first == second and first["ok"] and first["version"] == "0.0.0"
     assert (item.dist / "shop-0.0.0.pack").read_bytes() == before
-    assert [one["path"] for one in first["files"]] == ["access/policy.mpy", "app.mpy", "data/words.txt"]
+    assert [one["path"] for one in first["files"]] == ["access/policy.mpy", "app.coswid", "app.mpy", "data/words.txt"]
     assert first["pack_size"] == len(before)
     raw = call(item, "build", "--json", "--raw").json
     assert raw["pack_size"] > first["pack_size"]
@@ -45,7 +45,7 @@ def test_build_for_programs_and_the_same_again(item):
 def test_build_takes_another_source(item, tmp_path):
     folder = shop.source(tmp_path / "other", {"app.py": "def run(boot):\n    pass\n"})
     facts = call(item, "build", "--source", folder, "--json").json
-    assert [one["path"] for one in facts["files"]] == ["app.mpy"]
+    assert [one["path"] for one in facts["files"]] == ["app.coswid", "app.mpy"]
 
 
 def test_the_reference_application_is_the_default(item):

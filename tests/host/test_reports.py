@@ -10,7 +10,7 @@ import pytest
 
 from cases import report as made
 from cases.report import claims, sealed
-from gatehouse_tools import cbor, core, cose, report_words, reports
+from gatehouse_tools import cbor, core, cose, fleet, report_words, reports, suit_report
 from gatehouse_tools.errors import GatehouseError
 from servers import device
 
@@ -18,6 +18,7 @@ KEY = made.report_key(0)
 DEVICES = {"gh-1": reports.Device(KEY, b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
 IDLE = {"state": "idle", "reason": None, "detail": "", "digest": "", "sequence": 0, "done": 0, "total": 0}
 TESTS = Path(__file__).resolve().parents[1]
+APPLICATION, CORE = claims()[273]
 
 
 def refused(reason, *arguments):
@@ -94,6 +95,9 @@ def test_troubles_of_the_device_in_words(real):
         "files": {"done": 3, "total": 40},
     }  # fmt: skip
     assert report.claims["refused"] == refusal
+    assert report.claims["outcome"] == {
+        "manifest": "bb" * 32, "result": "failure", "reason": "operation-failed", "code": made.REASONS["http"][0],
+    }  # fmt: skip
 
 
 def test_access_of_the_device_in_words(real):
@@ -159,13 +163,15 @@ def test_journal_of_the_device_in_words(real):
 
 
 def test_recovery_in_words():
-    found = claims(c270=None, c271=None, c273=None, p2="recovery", p8=None, p18="digest: /slots/a", p17=["recovery"])
-    for label in (1, 3, 4, 11, 13):
+    found = claims(c270=None, c271=None, c273=[CORE], p2="recovery", p8=None, p18="digest: /slots/a", p17=["recovery"])
+    for label in (1, 3, 4, 11):
         found[-70001][label] = None
     report = reports.verify(sealed(found), DEVICES)
     assert report.claims["slot"] is None
     assert report.claims["failure"] == "digest: /slots/a"
-    assert "name" not in report.claims
+    assert "name" not in report.claims and report.claims["core_digest"] == (b"C" * 32).hex()
+    del found[273]  # a frozen core has no files to measure
+    assert reports.verify(sealed(found), DEVICES).claims["core_digest"] is None
 
 
 def test_keys_may_be_plain_bytes():
@@ -289,8 +295,16 @@ def test_a_private_claim_is_missing(label):
         ({"c260": "1"}, "hardware"),
         ({"c261": True}, "uptime"),
         ({"c271": ["1.0.0", 1]}, "version"),
-        ({"c273": [[295, b"\xff"]]}, "index_digest"),
-        ({"c273": [[295, cbor.dumps({1: ["x", ["1", 16384]], 2: [-16, b"I" * 32]})]]}, "index_digest"),
+        ({"c273": []}, "measurements"),
+        ({"c273": [[295, b"\xff"]]}, "measurements"),
+        ({"c273": [[295, cbor.dumps({1: ["x", ["1", 16384]], 2: [-16, b"I" * 32]})]]}, "measurements"),
+        ({"c273": [APPLICATION, CORE, [60, b""]]}, "measurements"),
+        ({"c273": [CORE]}, "index_digest"),
+        ({"c273": [made.component("example", "1.0.1", b"I" * 32), CORE]}, "index_digest"),
+        ({"c273": [made.component("other", "1.0.0", b"I" * 32), CORE]}, "index_digest"),
+        ({"c273": [APPLICATION, made.component("gatehouse", "0.9.0", b"C" * 32)]}, "core_digest"),
+        ({"c273": [APPLICATION, made.component("other", "1.0.0", b"C" * 32)]}, "core_digest"),
+        ({"c273": [APPLICATION, CORE, CORE]}, "core_digest"),
         ({"p1": "c"}, "slot"),
         ({"p2": "fine"}, "mode"),
         ({"p3": b"M" * 31}, "manifest"),
@@ -332,6 +346,164 @@ def test_a_private_claim_is_missing(label):
 )
 def test_a_claim_of_the_wrong_kind(change, where):
     assert where in refused("format", sealed(claims(**change)), DEVICES)
+
+
+# The SUIT Report inside: it and the private claim of the update are told by one device, and alike.
+
+UPDATED = {1: "confirmed", 3: b"U" * 32, 4: 2000}
+REFUSED = {1: "refused", 2: "digest", 3: b"U" * 32, 4: 2000}
+TRIAL = {1: "trial", 3: b"U" * 32, 4: 2000}
+
+
+def inner(update, told):
+    """A report that claims `update`, with the bytes `told` as its SUIT Report."""
+    return sealed(claims(p8=update), inner=told)
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        (UPDATED, {"result": "success"}),
+        (TRIAL, {"result": "pending", "reason": "invoke-pending", "code": 0}),
+        (REFUSED, {"result": "failure", "reason": "condition-failed", "code": 10}),
+        (REFUSED | {2: "key"}, {"result": "failure", "reason": "unauthorised", "code": 3}),
+        (REFUSED | {2: "right"}, {"result": "failure", "reason": "component-unauthorised", "code": 5}),
+        (REFUSED | {1: "rolled-back", 2: "health"}, {"result": "failure", "reason": "operation-failed", "code": 31}),
+    ],
+)
+def test_suit_report_in_words(update, words):
+    found = reports.verify(sealed(claims(p8=update)), DEVICES).claims["outcome"]
+    assert found == {"manifest": (b"U" * 32).hex(), **words}
+
+
+def test_suit_report_says_where_the_manifest_failed():
+    record = {5: 10, 6: [[], 20, 14, 1, {}], 7: 10}
+    found = reports.verify(inner(REFUSED, made.suit_report(REFUSED, r4=record)), DEVICES).claims
+    assert found["outcome"]["section"] == "install" and found["outcome"]["component"] == 1
+    assert found["outcome"]["offset"] == 14
+    assert fleet.update_words(found) == "refused (digest, install of component 1)"
+
+
+def test_suit_report_of_a_success_beside_an_update_that_was_refused():
+    told = refused("outcome", inner(REFUSED, made.suit_report(UPDATED)), DEVICES)
+    assert "refused" in told and "success" in told
+    assert reports.verify(inner(UPDATED, made.suit_report(UPDATED)), DEVICES)
+    assert reports.verify(inner(REFUSED, made.suit_report(REFUSED)), DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("update", "told"),
+    [
+        (UPDATED, REFUSED),
+        (TRIAL, UPDATED),
+        (UPDATED, TRIAL),
+        (REFUSED, TRIAL),
+        (REFUSED, REFUSED | {2: "signature"}),
+        (REFUSED, REFUSED | {2: "size"}),  # the same reason of the draft, another code
+        (REFUSED, REFUSED | {3: b"V" * 32}),
+        (UPDATED, UPDATED | {3: b"V" * 32}),
+        ({1: "idle"}, UPDATED),
+        ({1: "downloading", 3: b"U" * 32, 4: 2000}, UPDATED),
+        (REFUSED | {3: None}, REFUSED),
+    ],
+)
+def test_suit_report_that_says_something_else(update, told):
+    update = {label: value for label, value in update.items() if value is not None}
+    refused("outcome", inner(update, made.suit_report(told)), DEVICES)
+    assert reports.verify(sealed(claims(p8=update)), DEVICES)
+
+
+def test_suit_report_of_an_update_that_is_not_told():
+    refused("outcome", sealed(claims(p8=None), inner=made.suit_report(UPDATED)), DEVICES)
+
+
+@pytest.mark.parametrize("update", [UPDATED, REFUSED, TRIAL])
+def test_suit_report_is_missing(update):
+    refused("outcome", inner(update, b""), DEVICES)
+
+
+def test_reason_of_a_later_core_is_no_contradiction():
+    update = REFUSED | {2: "a later one"}
+    found = made.suit_report(update, r4={5: 99, 6: [[], 0, 0, 0, {}], 7: 10})
+    assert reports.verify(inner(update, found), DEVICES).claims["outcome"]["code"] == 99
+
+
+def test_suit_report_of_another_device():
+    refused("device", inner(UPDATED, made.suit_report(UPDATED, kid=b"gh-2")), DEVICES)
+
+
+@pytest.mark.parametrize("key", [b"2" * 32, made.DEVICE_KEY, made.report_key(1)])
+def test_suit_report_under_another_key(key):
+    refused("signature", inner(UPDATED, made.suit_report(UPDATED, key=key)), DEVICES)
+
+
+def test_each_flipped_bit_of_the_suit_report_is_refused():
+    data = bytearray(made.suit_report(UPDATED))
+    for at in range(len(data)):
+        data[at] ^= 1 << at % 8
+        with pytest.raises(GatehouseError) as caught:
+            reports.verify(inner(UPDATED, bytes(data)), DEVICES)
+        assert caught.value.reason in ("signature", "format", "unsupported", "device"), at
+        data[at] ^= 1 << at % 8
+    assert reports.verify(inner(UPDATED, bytes(data)), DEVICES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"r3": None},
+        {"r4": None},
+        {"r99": None},
+        {"r4": False},
+        {"r4": 1},
+        {"r4": {5: 1, 7: 11}},
+        {"r4": {5: 1, 6: [[], 20, 0, 0, {}], 7: 13}},
+        {"r4": {5: 1, 6: [[], 20, 0, 0, {}], 7: 0}},
+        {"r4": {5: 1, 6: [[], 20, -1, 0, {}], 7: 11}},
+        {"r4": {5: True, 6: [[], 20, 0, 0, {}], 7: 11}},
+        {"r4": {5: 1 << 64, 6: [[], 20, 0, 0, {}], 7: 11}},
+        {"r4": {5: 1, 6: [[], 20, 0, 0], 7: 11}},
+        {"r99": [[-16, b"U" * 31]]},
+        {"r99": [[-44, b"U" * 32]]},
+        {"r99": b"U" * 32},
+    ],
+)
+def test_suit_report_that_is_none(changes):
+    refused("format", inner(REFUSED, made.suit_report(REFUSED, **changes)), DEVICES)
+
+
+def test_report_and_suit_report_do_not_pass_for_each_other():
+    """One key makes both MACs: neither can be taken for the other."""
+    told = made.suit_report(UPDATED)
+    refused("unsupported", b"\xd8\x3d" + told, DEVICES)
+    refused("format", inner(UPDATED, sealed(claims(p8=UPDATED))[2:]), DEVICES)
+    assert reports.verify(inner(UPDATED, told), DEVICES)
+
+
+def test_unverified_shows_what_it_says_without_belief():
+    found = reports.unverified(inner(REFUSED, made.suit_report(UPDATED, key=b"?" * 32))).claims
+    assert (found["update"]["state"], found["outcome"]["result"]) == ("refused", "success")
+
+
+def test_labels_of_the_suit_report_are_those_of_the_cddl():
+    text = core.source("docs", "report.cddl").read_text()
+    assert cddl_map("suit-report") == {suit_report.RECORDS, suit_report.RESULT, suit_report.REFERENCE}
+    assert cddl_map("failure") == {suit_report.CODE, suit_report.RECORD, suit_report.REASON}
+    device_labels = re.findall(r"^_[A-Z]+ = const\((\d+)\)$", core.source("lib/gatehouse/outcome.py").read_text(), re.M)
+    assert {int(label) for label in device_labels} == cddl_map("suit-report") | cddl_map("failure")
+    assert f"0..{suit_report.PENDING}" not in text and f"1..{suit_report.PENDING}" in text
+    assert len(suit_report.REASONS) == suit_report.PENDING + 1
+    assert set(suit_report.SECTIONS.values()) == set(core.module("outcome").SECTIONS)
+
+
+def test_each_reason_of_an_update_has_one_of_the_draft():
+    known = core.module("reasons").REASONS
+    mapped = [code for code, _ in core.module("outcome").REASONS]
+    assert tuple(mapped) == known[: len(mapped)], "a result code is a place in reasons.py"
+    text = core.source("lib/gatehouse/reasons.py").read_text()
+    of_interfaces = text[text.index("# Of the interfaces") :]
+    assert all(f'"{code}",' in of_interfaces for code in known[len(mapped) :])
+    assert not [code for code in mapped if f'"{code}",' in of_interfaces]
 
 
 # Counters.

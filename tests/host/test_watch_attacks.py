@@ -17,7 +17,7 @@ from pki import Authority
 from test_broker import Client
 from test_watch import WAIT, watch
 
-from cases.report import claims, report_key, sealed
+from cases.report import claims, report_key, sealed, suit_report
 from gatehouse_tools import broker as brokers
 from gatehouse_tools import product
 from gatehouse_tools.broker import Broker
@@ -151,6 +151,37 @@ def test_altered_report_is_named_and_never_state(scene, name):
     honest.client.publish(REPORT, honest.report(nonce), retain=True)
     event = watcher.next()
     assert (event["verdict"], event["fresh"]) == ("verified", True)
+    assert watcher.shown() == {"trial"}
+
+
+REFUSED = {1: "refused", 2: "digest", 3: b"U" * 32, 4: 2000}
+TOLD = suit_report(REFUSED)
+INNER = {  # the SUIT Report in a report whose own MAC holds
+    "of a success": (suit_report({1: "confirmed", 3: b"U" * 32}), "outcome"),
+    "of another update": (suit_report(REFUSED | {3: b"V" * 32}), "outcome"),
+    "of another device": (suit_report(REFUSED, b"gh-2", b"2" * 32), "device"),
+    "under another device's key": (suit_report(REFUSED, key=b"2" * 32), "signature"),
+    "altered": (TOLD[:-1] + bytes([TOLD[-1] ^ 1]), "signature"),
+    "cut off": (TOLD[:-1], "format"),
+    "missing": (b"", "outcome"),
+}
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_suit_report_that_is_not_of_this_update_is_named_and_the_whole_is_no_state(scene, name):
+    honest, attacker, start = scene
+    inner, reason = INNER[name]
+    watcher = start()
+    nonce = honest.client.get()[1]
+    given = {"c6": int(time.time()), "c10": nonce, "p8": REFUSED}
+    attacker.publish(REPORT, sealed(claims(99, **given), inner=inner), retain=True)
+    event = watcher.next()
+    assert (event["verdict"], event["reason"]) == ("refused", reason)
+    assert "claims" not in event and "retained_claims" not in event
+    honest.client.publish(REPORT, honest.report(nonce, p8=REFUSED), retain=True)
+    event = watcher.next()
+    assert (event["verdict"], event["fresh"]) == ("verified", True)
+    assert event["claims"]["outcome"]["reason"] == "condition-failed"
     assert watcher.shown() == {"trial"}
 
 

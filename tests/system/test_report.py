@@ -35,6 +35,7 @@ def test_report_follows_policy_and_fuses_and_answers_nonces(shop: Stage, device:
     assert claims["fuses"] == {"flash_encryption": False, "secure_boot": False, "download_mode": True, "jtag": True}
     assert (claims["debug"], claims["oem_boot"], claims["comparison"]) == ("enabled", False, "success")
     assert claims["policy"] == {"updates": True, "auto_download": True, "auto_install": True, "notify": True}
+    assert claims["tag"]["entity"] == shop.product.domain and "outcome" not in claims
     # What the broker retains says nothing about now. The device answers, and that does.
     events = watch(shop, device)
     assert [event["reason"] for event in events if event["verdict"] == "unproven"] == ["retained"]

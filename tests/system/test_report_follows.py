@@ -154,8 +154,15 @@ def test_all_that_an_update_changes_follows(shop: Stage, device: Device) -> None
     loading = told(device, since, lambda claims: "files" in claims["update"], "progress").claims["update"]
     digest = suit.parse(envelope.read_bytes()).digest.hex()
     assert loading["digest"] == digest and loading["files"]["total"] > 12
+    told(
+        device,
+        since,
+        lambda claims: claims.get("outcome", {}).get("result") == "pending",
+        "that it waits for its start",
+    )
     trial = told(device, since, lambda claims: claims["mode"] == "trial", "the trial").claims
     assert trial["record"]["tries"] > 0 and trial["reset"] == "hard reset"
+    assert trial["outcome"] == {"manifest": digest, "result": "pending", "reason": "invoke-pending", "code": 0}
     assert trial["floors"] == first["floors"], "floors move when it is confirmed"
     assert device.tells("confirmed", None)
     last = told(device, device.witness.mark(), lambda claims: claims["mode"] == "active", "the new release").claims
@@ -164,6 +171,8 @@ def test_all_that_an_update_changes_follows(shop: Stage, device: Device) -> None
     assert last["index_digest"] != first["index_digest"] and last["record"]["tries"] == 0
     assert last["floors"]["app"]["install"] == new.sequence
     assert first["flash_free"] - last["flash_free"] > 12 * 4000, "the other slot is full now"
+    assert last["outcome"] == {"manifest": digest, "result": "success"}
+    assert last["tag"]["tag_id"] != first["tag"]["tag_id"] and last["tag"]["entity"] == first["tag"]["entity"]
     assert (last["core_digest"], last["core"], last["trust"]) == (first["core_digest"], first["core"], first["trust"])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import core, keys, pack, product, releases, sbom, suit
+from . import core, coswid, keys, pack, product, releases, sbom, suit
 from .errors import GatehouseError, UsageError
 from .image import flash
 
@@ -31,16 +31,20 @@ _PACKAGES = "packages.txt"  # in a source tree: names of third-party modules tha
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a source tree: where it lies, its path in the application tree, its bytes there."""
+    """One file of a source tree: where it lies, its path in the application tree, its bytes there.
+
+    made: by the tools, so that it lies nowhere else.
+    """
 
     path: Path
     target: str
     data: bytes
+    made: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes of the source."""
-        return self.path.stat().st_size
+        """Bytes of the source; none for what the tools have made."""
+        return 0 if self.made else self.path.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -182,14 +186,29 @@ def build(
     needs_core: str | None = None,
     squeeze: bool = True,
     step: Callable[[int], None] = lambda size: None,
+    domain: str | None = None,
 ) -> Built:
-    """Compile a source tree into an index and a pack; step(bytes of the source) follows each file. Writes nothing."""
+    """Compile a source tree into an index and a pack; step(bytes of the source) follows each file. Writes nothing.
+
+    domain: of the vendor, who says in a CoSWID tag what this is, where the tree has no tag of its own; one that is of
+    other software is refused.
+    """
     made = []
     for path, target in sources(folder):
         data = compile_file(path, target[:-4] + ".py") if path.suffix == ".py" else product.read(path)
         made.append(Source(path, target, data))
         step(made[-1].size)
-    index, data = pack.build({item.target: item.data for item in made}, name, version, needs_core, squeeze)
+    files = {item.target: item.data for item in made}
+    if coswid.PATH in files:
+        try:
+            coswid.read(files[coswid.PATH], name, version)
+        except ValueError as error:
+            raise GatehouseError(f"{coswid.PATH} is {error}: make it anew, or leave it out", "format") from None
+    elif domain:
+        files[coswid.PATH] = coswid.make(domain, name, version, files)
+        made.append(Source(Path(coswid.PATH), coswid.PATH, files[coswid.PATH], made=True))
+        made.sort(key=lambda item: item.target.encode())
+    index, data = pack.build(files, name, version, needs_core, squeeze)
     return Built(made, index, data)
 
 

@@ -182,7 +182,9 @@ def update_words(claims: dict[str, Any]) -> str:
     if files and told in ("downloading", "installing"):
         told += f" {files['done']}/{files['total']}"
     if update.get("reason"):
-        told += f" ({update['reason']})"
+        found = claims.get("outcome", {})
+        where = f", {found['section']} of component {found['component']}" if "section" in found else ""
+        told += f" ({update['reason']}{where})"
     return told
 
 

@@ -5,11 +5,12 @@ Labels that are not in a table are left out: a newer device may say more than th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import cbor
+from . import cbor, coswid
 from .errors import GatehouseError
 
 PRIVATE = -70001  # the label of Gatehouse's own map
@@ -28,8 +29,27 @@ Table = Mapping[int, tuple[str, Reader, bool]]
 
 
 def read(claims: dict[Any, Any]) -> dict[str, Any]:
-    """The claims in words, the standard's and Gatehouse's own. ValueError names the first that is wrong or missing."""
-    return _map(claims, CLAIMS, "")
+    """The claims in words, the standard's and Gatehouse's own. ValueError names the first that is wrong or missing.
+
+    Two of them are not in words yet: `suit_report` are the bytes of one, where there is one.
+    """
+    words = _map(claims, CLAIMS, "")
+    if "manifests" in words:
+        try:
+            words["tag"] = dict(coswid.read(words.pop("manifests"), words.get("name", ""), words.get("version", "")))
+        except ValueError as error:  # the maker's mistake, which the device passes on: its report is no worse for it
+            words["tag"] = {"wrong": str(error)}
+    components, told = words.pop("measurements", ([], None))
+    if "name" in words:
+        if components[:1] == [] or components[0][:2] != (words["name"], words.get("version")):
+            raise ValueError("index_digest is not of the application that runs")
+        words["index_digest"] = components.pop(0)[2]
+    if len(components) > 1 or any(one[:2] != ("gatehouse", words["core"]) for one in components):
+        raise ValueError("core_digest is not of the core")
+    words["core_digest"] = components[0][2] if components else None
+    if told is not None:
+        words["suit_report"] = told
+    return words
 
 
 def _map(value: Any, table: Table, where: str) -> dict[str, Any]:
@@ -147,17 +167,46 @@ def _hardware(value: Any) -> str:
     raise ValueError("no list of one text")
 
 
-def _measurement(value: Any) -> str:
-    """The digest of the slot's index."""
+def _manifests(value: Any) -> bytes:
     match value:
-        case [[295, bytes() as data]]:
-            try:
-                component = cbor.loads(data)
-            except GatehouseError as error:
-                raise ValueError(str(error)) from None
-            match component:
-                case {1: [str(), [str(), 16384]], 2: [1, bytes() as digest]}:
-                    return str(_digest(digest))
+        case [[258, bytes() as tag]]:
+            return tag
+    raise ValueError("no list of one CoSWID tag")
+
+
+Component = tuple[str, str, str]  # name, version, digest
+
+
+def _measurements(value: Any) -> tuple[list[Component], bytes | None]:
+    """The measured components in their order, and the SUIT Report that may follow them."""
+    found: list[Component] = []
+    rest = list(value) if isinstance(value, list) else []
+    while rest and isinstance(rest[0], list) and rest[0][:1] == [295]:
+        found.append(_component(rest.pop(0)))
+    match rest:
+        case [] if found:
+            return found, None
+        case [[270, bytes() as report]]:
+            return found, report
+    raise ValueError("no list of measured components and one SUIT Report")
+
+
+def _component(value: Any) -> Component:
+    match value:
+        case [295, bytes() as data]:
+            return _decoded(data)
+    raise ValueError("no measured component")
+
+
+@functools.lru_cache(1024)  # a fleet runs few releases, and sends the same bytes each time
+def _decoded(data: bytes) -> Component:
+    try:
+        component = cbor.loads(data)
+    except GatehouseError as error:
+        raise ValueError(str(error)) from None
+    match component:
+        case {1: [str() as name, [str(), 16384] as version], 2: [1, bytes() as digest]}:
+            return _text(name), _version(version), str(_digest(digest))
     raise ValueError("no measured component")
 
 
@@ -316,7 +365,6 @@ GATEHOUSE: Table = {
     10: ("configuration", _first("generation"), True),
     11: ("trust", _or_null(_uint), True),
     12: ("core", _text, True),
-    13: ("core_digest", _or_null(_digest), True),
     14: ("heap_free", _uint, True),
     15: ("flash_free", _uint, True),
     16: ("counter", _counter, True),
@@ -346,7 +394,8 @@ CLAIMS: Table = {
     268: ("boot_seed", _hex(16, 16), True),
     270: ("name", _text, False),
     271: ("version", _version, False),
-    273: ("index_digest", _measurement, False),
+    272: ("manifests", _manifests, False),
+    273: ("measurements", _measurements, False),
     274: ("comparison", _comparison, False),
     275: ("intended_use", _intended, False),
     PRIVATE: ("", _inner(GATEHOUSE, ""), True),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cbor, cose, report_words, topics
+from . import cbor, cose, report_words, suit_report, topics
 from .errors import GatehouseError
 
 PROFILE = "tag:gatehouse.example,2026:report-1"
@@ -75,7 +75,8 @@ def verify(data: bytes, devices: Mapping[str, Device | bytes], device: str | Non
     """The report in `data`, if it is by one of `devices` (id -> Device, or only its report key).
 
     `device` is who the topic says it is from. GatehouseError with reason "format" or "unsupported" (not a report),
-    "key" (a device we hold no key of), "device" (not from who it should be), "signature" (the MAC is not by its key).
+    "key" (a device we hold no key of), "device" (not from who it should be), "signature" (the MAC is not by its key),
+    "outcome" (its SUIT Report says something else of the update than its claims do).
     """
     message = _unwrap(data)
     kid = _device_id(message.kid)
@@ -87,7 +88,7 @@ def verify(data: bytes, devices: Mapping[str, Device | bytes], device: str | Non
     if isinstance(held, bytes):
         held = Device(held)
     message.check(held.report_key, f"report of {kid}")
-    report = _read(kid, message.payload)
+    report = _read(kid, message.payload, held.report_key)
     if held.uuid is not None and report.claims["ueid"] != "01" + held.uuid.hex():
         raise GatehouseError(f"the report of {kid} names another device: {report.claims['ueid']}", "device")
     return report
@@ -238,7 +239,8 @@ def _device_id(kid: bytes) -> str:
     return name
 
 
-def _read(device: str, payload: bytes) -> Report:
+def _read(device: str, payload: bytes, key: bytes | None = None) -> Report:
+    """Its claims; with the `key`, the SUIT Report inside is proved, and compared with them."""
     claims = cbor.loads(payload, f"report of {device}")
     try:
         if not isinstance(claims, dict):
@@ -249,4 +251,9 @@ def _read(device: str, payload: bytes) -> Report:
         counter = words["counter"]
     except ValueError as error:
         raise GatehouseError(f"report of {device}: {error}", "format") from None
+    inner = words.pop("suit_report", None)
+    if inner is not None:
+        words["outcome"] = suit_report.read(inner, device, key)
+    if key is not None:
+        suit_report.check(words, device)
     return Report(device, (counter[0], counter[1]), words, claims.get(10))

@@ -49,7 +49,7 @@ def run(item: product.Product, version: str, source: Path | None = None, raw: bo
     folder = source or item.firmware
     total = sum(path.stat().st_size for path, _ in build.sources(folder) if path.is_file())
     with ui.bar("compiling", total, in_bytes=True) as step:
-        return build.build(folder, item.name, version, item.needs_core, not raw, step)
+        return build.build(folder, item.name, version, item.needs_core, not raw, step, item.domain)
 
 
 def show(built: build.Built, path: Path) -> None:

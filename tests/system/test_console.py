@@ -188,6 +188,7 @@ def test_the_service_window_opens_for_mpremote_is_reported_and_ends(serviced: De
         terminal.expect(">>> ")
     report = serviced.witness.wait(since, lambda claims: "repl" in claims["degraded"], 5)
     assert report, "the report said so before it opened"
+    assert 0 < report.claims["access"]["repl_seconds"] <= 6
     assert mpremote(serviced, "resume", "eval", "6 * 7") == (0, "42\n")
     assert "/lib" in mpremote(serviced, "resume", "exec", "import sys; print(sys.path)")[1]
     latest = serviced.witness.history[-1]
@@ -196,7 +197,7 @@ def test_the_service_window_opens_for_mpremote_is_reported_and_ends(serviced: De
     board.wait(lambda board: board.events[-1].kind == "boot" and board.boots == 2, 20)
     assert [event.kind for event in board.events][-2:] == ["wdt-reset", "boot"]
     report = serviced.runs("1.0.0", since=since)
-    assert "repl" not in report.claims["degraded"]
+    assert "repl" not in report.claims["degraded"] and report.claims["access"]["repl_seconds"] == 0
     assert mpremote(serviced, "resume", "eval", "6 * 7", timeout=4)[0] != 0
 
 

@@ -157,3 +157,23 @@ def test_production_build_gives_no_prompt(
     with pytest.raises(GatehouseError, match=r"no prompt .*a production build has none"):
         dev(bench, working_copy(tmp_path, "never to be seen"))
     assert "never to be seen" not in bench.log.read_text(errors="replace")
+
+
+def test_flag_is_told_while_it_is_there(tmp_path: Path, seed: int) -> None:
+    with Shop(tmp_path / "stage", "mosquitto", lambda _: None, lambda _: None) as stage:
+        device = Device(stage, tmp_path, seed)
+        try:
+            device.board.power_on()
+            assert device.runs("1.0.0").claims["degraded"] == []
+            for version, change, told in ((2, ("--dev", "--new-key", "dev"), ["dev"]), (3, ("--no-dev",), [])):
+                revoked = () if told else ("--revoke", "dev-2")
+                stage.gatehouse("trust", "next", *change, *revoked)
+                device.publish(stage.product.dist / f"trust-unix-{version}.suit")
+
+                def newer(claims: dict, wanted: int = version) -> bool:
+                    return bool(claims["trust"] == wanted)
+
+                report = device.witness.wait(0, newer, 40)
+                assert report and report.claims["degraded"] == told
+        finally:
+            device.close()

@@ -6,6 +6,7 @@ import json
 import queue
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 from gatehouse_tools import reports, topics
@@ -13,6 +14,7 @@ from gatehouse_tools.demo.stage import Stage
 from servers.mqtt import Observer
 
 from .conftest import Device
+from .test_attacks import edited
 from .test_recovery import configuration
 
 WORD_0, WORD_6 = 0x3FF5A000, 0x3FF5A018  # of block 0 of an ESP32's eFuses
@@ -27,6 +29,42 @@ def watch(shop: Stage, device: Device) -> list[dict]:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "report"]
+
+
+def identity(claims: dict) -> dict:
+    """The claims that only another device, or another product, changes."""
+    return {name: claims[name] for name in ("ueid", "vendor", "model", "hardware")}
+
+
+def test_identity_is_the_devices_own(shop: Stage, device: Device) -> None:
+    """Its twin, a device of another vendor, board and hardware version, is in test_image.py."""
+    device.board.power_on()
+    assert identity(device.runs("1.0.0").claims) == {
+        "ueid": "01" + uuid.UUID(shop.product.device_facts(device.id)["uuid"]).hex,
+        "vendor": uuid.uuid5(uuid.NAMESPACE_DNS, shop.product.domain).hex,
+        "model": "UNIX_SIM",
+        "hardware": "1",
+    }
+
+
+def test_oem_boot_is_told_where_secure_boot_checked_the_core_that_runs(device: Device) -> None:
+    """A core whose modules have no absolute path is what a frozen one looks like; the simulated board has no other."""
+    device.board.burn(WORD_0, 0)
+    device.board.burn(WORD_6, 0x10)  # secure boot
+    device.board.power_on()
+    first = device.runs("1.0.0").claims
+    assert first["fuses"]["secure_boot"] and first["oem_boot"] is False and first["core_digest"]
+    device.board.power_off()
+
+    def freeze(files: dict[str, bytes]) -> None:
+        assert files["/boot.py"].count(b'"/lib"') == 1
+        files["/boot.py"] = files["/boot.py"].replace(b'"/lib"', b'"lib"')
+
+    edited(device, freeze)
+    since = device.witness.mark()
+    device.board.power_on()
+    frozen = device.runs("1.0.0", since=since).claims
+    assert frozen["oem_boot"] is True and frozen["core_digest"] is None and frozen["core"] == first["core"]
 
 
 def test_report_follows_policy_and_fuses_and_answers_nonces(shop: Stage, device: Device, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from .test_update import release
 AGAIN_S = 11  # of the device's clock, after which a nonce has the slot compared anew
 TOO_LARGE = 20_000  # bytes of a message: more than a device takes
 TRIES = 10  # of a nonce
+KEPT = 20_000  # bytes that an application keeps for a while
 PAGE = 256  # bytes of a file that are found in the flash image in one piece
 
 
@@ -110,6 +112,51 @@ def test_sensor_signal_and_link_follow(device: Device, asker: Observer) -> None:
     told(device, since, lambda claims: claims["link"]["oversize"] == 1, "a message that is too large")
 
 
+def test_address_follows_the_network(device: Device) -> None:
+    device.board.power_on()
+    assert device.runs("1.0.0").claims["wifi"]["address"] == "127.0.0.1"
+    device.board.wifi(False)
+    device.board.wifi(True, "127.0.0.77")
+    since = device.witness.mark()
+    told(device, since, lambda claims: claims["wifi"]["address"] == "127.0.0.77", "another address")
+
+
+def test_report_that_finds_no_memory_is_left_out_and_counted(shop: Stage, tmp_path: Path, seed: int) -> None:
+    """An application whose report wants more than the heap has, above 40 degrees, and which keeps much above 30."""
+    source = tmp_path / "source"
+    shutil.copytree(shop.source, source)
+    report = source / "report.py"
+    text = report.read_text()
+    line = "        claims = status.claims(self._boot, self._installer, nonce)\n"
+    assert text.count(line) == 1
+    hungry = "        bytearray(1 << 24 if (self.value or 0) > 40 else 1)\n"
+    keeping = f"        self.kept = bytearray({KEPT}) if 30 < (self.value or 0) < 40 else None\n"
+    report.write_text(text.replace(line, keeping + hungry + line))
+    made = shop.gatehouse("release", "--version", "1.0.77", "--source", str(source))
+    device = Device(shop, tmp_path, seed, "128wK", "--slot-release", made["envelope"])
+    try:
+        device.board.power_on()
+        first = device.runs("1.0.77").claims
+        assert first["link"]["left_out"] == 0
+        device.board.set_sensor(35.0)
+        full = told(device, 0, lambda claims: claims["sensor"]["value"] == 35, "35 degrees").claims
+        assert KEPT / 2 < first["heap_free"] - full["heap_free"] < KEPT * 2
+        for _ in range(TRIES):  # on a busy machine no report may have been due meanwhile
+            device.board.set_sensor(50.0)
+            device.board.step(6)  # over the five seconds between two reports
+            time.sleep(3)
+            device.board.set_sensor(20.0)
+            found = device.witness.wait(device.witness.mark(), lambda claims: claims["sensor"]["value"] == 20, 40)
+            assert found, "reports come again"
+            if found.claims["link"]["left_out"]:
+                break
+        assert found.claims["link"]["left_out"] and found.claims["degraded"] == []
+        assert found.claims["heap_free"] - full["heap_free"] > KEPT / 2
+        assert found.claims["boots"] == 1, "it has not restarted for it"
+    finally:
+        device.close()
+
+
 def test_boots_and_their_causes_follow(device: Device) -> None:
     device.board.power_on()
     first = device.runs("1.0.0").claims
@@ -188,6 +235,18 @@ def test_digest_of_the_core_follows_its_files(device: Device) -> None:
     edited(device, lambda files: files.__delitem__("/lib/gatehouse/extra.mpy"))
     device.board.power_on()
     assert told(device, since, lambda claims: claims["boots"] == 3, "a boot").claims["core_digest"] == before
+    # Another core, which a file with its version stands for.
+    device.board.power_off()
+
+    def newer(files: dict[str, bytes]) -> None:
+        core = files["/lib/gatehouse/__init__.mpy"]
+        assert core.count(b"1.0.0") == 1
+        files["/lib/gatehouse/__init__.mpy"] = core.replace(b"1.0.0", b"1.0.9")
+
+    edited(device, newer)
+    device.board.power_on()
+    other = told(device, since, lambda claims: claims["boots"] == 4, "a boot").claims
+    assert other["core"] == "1.0.9" and other["core_digest"] != before
 
 
 def test_recovery_and_its_failure_are_told_until_they_are_over(device: Device) -> None:

@@ -157,7 +157,13 @@ def test_tampered_pack_is_refused_and_the_restored_one_taken(shop: Stage, device
         attacks.tamper(pack, running.with_suffix(".pack"))
         device.publish(envelope)
         report = device.tells("refused", "digest")
-        assert report.claims["version"] == "1.0.0"
+        claims = report.claims
+        digest, sequence = (lambda one: (one.digest.hex(), one.sequence))(suit.parse(envelope.read_bytes()))
+        assert claims["version"] == "1.0.0" and claims["update"]["detail"]
+        assert claims["update"]["digest"] == claims["refused"]["digest"] == digest
+        assert claims["update"]["sequence"] == claims["refused"]["sequence"] == sequence
+        assert claims["refused"] == claims["refused"] | {"reason": "digest", "detail": claims["update"]["detail"]}
+        assert claims["refused"]["count"] == 1
     finally:
         pack.write_bytes(honest)
     # What was refused is not tried again in this boot; after the next one it is, and now the server tells the truth.

@@ -71,6 +71,7 @@ class _Bench:
         self.kind = kind
         self.celsius = 21.5
         self.access_point = True
+        self.address = "127.0.0.1"
         self.signal = -50
         self.pins: dict[int, bool] = {}
         self.fuses: dict[int, int] = {}
@@ -254,9 +255,9 @@ class Board:
             raise GatehouseError("this board was made without terminal")
         self._order(lambda: self._wire.put(data))
 
-    def wifi(self, up: bool) -> None:
-        """Whether the access point is in reach."""
-        self._bench.access_point = up
+    def wifi(self, up: bool, address: str = "127.0.0.1") -> None:
+        """Whether the access point is in reach, and which address it gives: the host's loopback is the network."""
+        self._bench.access_point, self._bench.address = up, address
         self._order(lambda: self._chip.access_point_changed() if self.running else None)
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ class Bench(Protocol):
     kind: str
     celsius: float
     access_point: bool
+    address: str
     signal: int
     pins: dict[int, bool]
     fuses: dict[int, int]
@@ -272,7 +273,8 @@ class Interface:
     def ifconfig(self, config: object = None) -> tuple[str, ...] | None:
         if config is not None:
             return None  # this station lives on the host's loopback, whatever address it is given
-        return ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1") if self.isconnected() else ("0.0.0.0",) * 4  # noqa: S104
+        given = (self._network._bench.address, "255.0.0.0", "127.0.0.1", "127.0.0.1")
+        return given if self.isconnected() else ("0.0.0.0",) * 4  # noqa: S104
 
     def ipconfig(self, *names: str, **values: object) -> object:
         if values:

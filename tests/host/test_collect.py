@@ -16,6 +16,7 @@ from typing import Any
 
 import cbor2
 import pytest
+import shop
 from pki import Authority
 from test_broker import Client
 from test_watch_attacks import better
@@ -25,6 +26,7 @@ from gatehouse_tools import broker as brokers
 from gatehouse_tools import collector, journal_live, product, reports, topics
 from gatehouse_tools.broker import Broker, free_port
 from gatehouse_tools.collector import Message
+from gatehouse_tools.commands import collect as collect_command
 from gatehouse_tools.database import Database, Unavailable
 from gatehouse_tools.errors import GatehouseError, UsageError
 
@@ -411,6 +413,59 @@ def test_forged_entry_does_not_stand_for_the_honest_one(tmp_path, forged):
         assert asked({}) == [], "without a key nobody can tell"
         stored(database, (JOURNAL, message(second, before=first[1])))
         assert asked({0: key}) == [], "it came"
+
+
+@pytest.mark.parametrize("forgeries", [5, 40])
+def test_flood_of_forged_entries_is_not_read_into_memory(tmp_path, monkeypatch, forgeries):
+    """They can crowd the honest one out of what is looked at: then it is asked for once more than needed, no worse."""
+    monkeypatch.setattr(collector, "MOST", 20)
+    key, read = b"k" * 32, []
+    data = entry(1, b"")[0]
+    honest = [data, hmac.digest(key, b"0" * 16 + data, "sha256")[:16]]
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        for number in range(forgeries):
+            stored(database, (JOURNAL, message([data, b"%016d" % number], before=b"0" * 16)))
+        stored(database, (JOURNAL, message(honest, before=b"0" * 16)))
+        real = database.entries
+
+        def entries(*arguments):
+            found = real(*arguments)
+            read.append(len(found))
+            return found
+
+        monkeypatch.setattr(database, "entries", entries)
+        inbox = Script([(1, with_head(1, 1, 1))])
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, print, keys=lambda _: {0: key})
+        taker._store(inbox.take(0))
+    assert max(read) <= 20
+    assert inbox.asked == ([] if forgeries < 20 else [("gh-1", 0)])
+
+
+def test_journal_keys_are_those_of_now_and_a_damaged_file_is_told_once(tmp_path, capsys):
+    item = shop.make(tmp_path / "shop")
+    folder = item.devices / "gh-9"
+    folder.mkdir(parents=True)
+    facts = dict.fromkeys(("uuid", "vendor_id", "class_id"), str(uuid.uuid4()))
+    (folder / "device.json").write_text(json.dumps(facts | {"id": "gh-9", "release": {"sequence": 1}, "groups": []}))
+    keys = collect_command._journal_keys(item)
+
+    times = iter(range(1, 10))
+
+    def write(text):
+        (folder / "secrets.json").write_text(text)
+        os.utime(folder / "secrets.json", ns=(0, next(times)))
+
+    assert keys("gh-9") == {} and capsys.readouterr().err == "", "kept elsewhere"
+    write(json.dumps({"journal_keys": {"0": "aa" * 32}}))
+    assert keys("gh-9") == {0: b"\xaa" * 32}
+    write(json.dumps({"journal_keys": {"0": "aa" * 32, "1": "bb" * 32}}))
+    assert keys("gh-9")[1] == b"\xbb" * 32, "a new owner"
+    write("{ damaged")
+    assert keys("gh-9") == keys("gh-9") == {}
+    told = capsys.readouterr().err
+    assert told.count("secrets.json") == 1 and "not looked at" in told
+    write(json.dumps({"journal_keys": {"0": "aa" * 32}}))
+    assert keys("gh-9") == {0: b"\xaa" * 32} and capsys.readouterr().err == ""
 
 
 def test_request_for_entries_that_got_lost_is_made_again(tmp_path):

@@ -36,6 +36,7 @@ KEEPALIVE_S = 30
 MAX_JOURNAL = 2048  # bytes of a message, docs/journal.md
 MAX_ENTRIES = 8
 MAX_ENTRY = 256  # bytes; a device writes no longer one
+MOST = 1000  # rows that are looked at for one device: where forged ones crowd an honest one out, it is asked for again
 RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
 ASKS = 5  # times that it is asked for one entry
@@ -389,7 +390,7 @@ class Collector:
             sure = {number for number in self._sure.get(device, ()) if number >= first}
             unsure = set(range(first, last + 1)) - lacking - sure
             if unsure:
-                found = self._database.entries(device, min(unsure), max(unsure))
+                found = self._database.entries(device, min(unsure), max(unsure), MOST)
                 sure.update(record.number for record in found if journal.is_by(record, keys))
             self._sure[device] = sure
             lacking |= unsure - sure

@@ -155,10 +155,11 @@ class Database:
             stored = set(connection.execute(asked).scalars())
         return [one for one in range(first, last + 1) if one not in stored]
 
-    def entries(self, device: str, first: int, last: int) -> list[journal.Record]:
-        """The journal entries of this device with the numbers from first to last, forged ones among them."""
+    def entries(self, device: str, first: int, last: int, most: int) -> list[journal.Record]:
+        """At most `most` journal entries of this device with the numbers from first to last, forged ones among them."""
         columns = (JOURNAL.c.number, JOURNAL.c.entry, JOURNAL.c.tag, JOURNAL.c.before)
         asked = sa.select(*columns).where(JOURNAL.c.device == device, columns[0] >= first, columns[0] <= last)
+        asked = asked.order_by(columns[0]).limit(most)
         with self._told(), self._engine.connect() as connection:
             return [journal.Record(*row) for row in connection.execute(asked)]
 

@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import rich_click as click
 
@@ -83,17 +84,30 @@ def command(
 
 
 def _journal_keys(item: product.Product) -> Callable[[str], Mapping[int, bytes]]:
-    held: dict[str, Mapping[int, bytes]] = {}
+    """The journal keys of a device as they are now: a file that has changed is read again, a bad one is told once."""
+    held: dict[str, tuple[tuple[int, ...], Mapping[int, bytes]]] = {}
 
     def keys(device: str) -> Mapping[int, bytes]:
-        if device not in held:
+        stamp = tuple(_changed(item.devices / device / name) for name in ("secrets.json", "flash.bin"))
+        if device not in held or held[device][0] != stamp:
+            found: Mapping[int, bytes] = {}
             try:
-                held[device] = journal.keys_of(item, device)
-            except GatehouseError:  # they are kept elsewhere: `gatehouse journal` verifies there. Or they come later
-                return {}
-        return held[device]
+                found = journal.keys_of(item, device)
+            except GatehouseError as error:
+                if error.reason != journal.KEY:  # without one they are kept elsewhere, or come later
+                    ui.warn(f"journal entries of {device} are kept, but not looked at: {error}")
+            held[device] = stamp, found
+        return held[device][1]
 
     return keys
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed, in nanoseconds; 0 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _teller(taker: collector.Collector, database: Database) -> Callable[[], None]:

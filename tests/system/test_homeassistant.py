@@ -83,6 +83,9 @@ def test_it_appears_is_updated_by_a_press_and_goes_with_the_policy(shop: Stage, 
         # A press for nothing does nothing; what the broker keeps is no press, now and at each later connect.
         home.observer.publish(home.install, b"install")
         home.observer.publish(home.install, b"install", retain=True)
+        before = home.count["ha-config"]
+        home.observer.publish("homeassistant/status", b"online")  # behind the presses: what it brings says they came
+        home.wait("ha-config", lambda payload: home.count["ha-config"] > before)
         device.publish(release(shop, "1.1.0"))
         waiting = home.update(latest_version="1.1.0", in_progress=False)
         assert waiting["release_summary"] == "for the tests, 1.1.0" and waiting["installed_version"] == "1.0.0"

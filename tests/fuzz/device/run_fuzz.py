@@ -12,6 +12,7 @@ from binascii import crc32, hexlify
 from time import ticks_diff, ticks_ms
 
 _LEAK = 512  # bytes that may be missing after a mutant: what a module keeps for the first time
+_TRIES = 8  # in a row, of which each has to leak
 _MS = 3000  # of one mutant; the longest honest one takes 60, and two cores may serve many
 _FAILURES = 5  # of one process, then it stops
 
@@ -93,7 +94,7 @@ def main():
     numbers = job["only"] or range(job["first"], job["first"] + job["count"])
     for number in numbers:
         print("@%d" % number)
-        for _ in range(3):  # what is only kept the first time does not come again
+        for _ in range(_TRIES):  # what is kept once, or by an old word on the stack, does not come each time again
             outcome, wrong = one(target, number, job["seed"])
             now = level()
             leaked = now - before

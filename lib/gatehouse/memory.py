@@ -37,6 +37,7 @@ _STAYING = ("slots", "status", "installer", "offers", "link", "wifi")
 
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
 _BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: collecting would take most of the time
+_SHARE = const(8)  # the part of the room that is left in the end in which garbage may lie
 _PIECE = const(512)  # bytes that a buffer or a message takes at once, in a heap that is in pieces
 _PACKAGE = "gatehouse"
 
@@ -71,6 +72,17 @@ def settle():
     gc.collect()
     for name in _STAYING:
         __import__(_PACKAGE + "." + name)
+    gc.collect()
+    gc.threshold(threshold(gc.mem_free(), gc.mem_alloc()))
+
+
+def threshold(free, taken):
+    """Bytes between two collections, for a heap of so many free and taken bytes once the core is loaded.
+
+    An application, its connections and an update take about as much again as the core (docs/memory.md): what is free
+    beyond that is room for garbage, and each collection less is time for the device's work.
+    """
+    return max(_THRESHOLD, min(_BUSY_THRESHOLD, (free - taken) // _SHARE))
 
 
 def spare(size):

@@ -11,6 +11,8 @@ SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON
 
 # Debian puts Mosquitto where only root's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+# Tests and demo start the host tools hundreds of times: without bytecode on disk each of them compiles itself again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench fuzz mutants powercut soak lock clean distclean

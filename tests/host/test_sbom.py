@@ -14,7 +14,7 @@ import shop
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from gatehouse_tools import build, core, product, releases, sbom, suit
+from gatehouse_tools import build, core, product, releases, sbom, sbom_reference, suit
 from gatehouse_tools.image import flash
 
 SCHEMAS = pathlib.Path(cyclonedx.schema.__file__).parent / "_res"
@@ -65,7 +65,7 @@ def test_each_release_has_one_that_validators_accept(item: product.Product) -> N
 def test_it_is_bound_to_the_signed_manifest(item: product.Product) -> None:
     made = shop.release(item, "1.0.0")
     signed = suit.parse(made.envelope.read_bytes())
-    bill = sbom.reference_in(signed)
+    bill = sbom_reference.reference_in(signed)
     assert bill.name == "shop-1.0.0.cdx.json"
     assert bill.digest == hashlib.sha256(made.sbom.read_bytes()).digest()
     done = shop.run("inspect", made.envelope, "--json", "--product", item.root)
@@ -162,7 +162,7 @@ def test_a_roll_back_names_the_one_that_was_signed_before(item: product.Product)
     old = shop.release(item, "1.0.0")
     shop.release(item, "1.1.0")
     back = build.roll_back(item, "1.0.0")
-    assert sbom.reference_in(suit.parse(back.envelope.read_bytes())) == sbom.reference_in(
+    assert sbom_reference.reference_in(suit.parse(back.envelope.read_bytes())) == sbom_reference.reference_in(
         suit.parse(old.envelope.read_bytes())
     )
     old.sbom.write_bytes(b"{}")
@@ -174,7 +174,7 @@ def test_a_roll_back_names_the_one_that_was_signed_before(item: product.Product)
 def test_a_configuration_has_none(item: product.Product) -> None:
     made = build.configure(item, item.board(), b"\xa0")
     assert made.sbom is None
-    assert sbom.reference_in(suit.parse(made.envelope.read_bytes())) is None
+    assert sbom_reference.reference_in(suit.parse(made.envelope.read_bytes())) is None
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,4 @@ def test_a_configuration_has_none(item: product.Product) -> None:
 def test_a_reference_leads_to_no_other_folder(text: str) -> None:
     component = suit.Component("app", b"1" * 32, 1, "a.pack", description=text)
     data = suit.build_envelope(1, [component], b"v" * 16, b"c" * 16, [])
-    assert sbom.reference_in(suit.parse(data)) is None
+    assert sbom_reference.reference_in(suit.parse(data)) is None

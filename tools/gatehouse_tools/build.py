@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import core, coswid, keys, pack, product, releases, sbom, suit
+from . import core, coswid, keys, pack, product, releases, sbom_reference, suit
 from .errors import GatehouseError, UsageError
 from .image import flash
 
@@ -300,11 +300,13 @@ def release(
     for target, data in packs.items():
         _save_pack(target, data, released=True)
     if built or image:
+        from . import sbom  # its library is large: only who writes one waits for it
+
         bom = sbom.make(item, made.board, made.sequence, built, image)
-        name = made.target.stem + sbom.SUFFIX
+        name = made.target.stem + sbom_reference.SUFFIX
         product.make_folder(item.dist)
         product.write(item.dist / name, bom)
-        made.describe(sbom.reference(name, bom))
+        made.describe(sbom_reference.reference(name, bom))
     if built and version:
         packs[save(item, built, version)] = built.pack
     return made.sign(given, list(packs), built)
@@ -350,7 +352,7 @@ def roll_back(
     told = description or f"Authorised roll back from {newest['version']} to {version}"
     made = _Unsigned(item, board, components, sequence, expires_days, f"{item.name}-{version}-rollback-", told, True)
     made.check()
-    bom = sbom.reference_in(envelope)
+    bom = sbom_reference.reference_in(envelope)
     if bom:
         bom.check(item.dist)
         made.describe(bom)
@@ -394,7 +396,7 @@ class _Unsigned:
         if self.target.exists():
             raise GatehouseError(f"{self.target} is there: a version is released once; give the next version")
 
-    def describe(self, bom: sbom.Reference) -> None:
+    def describe(self, bom: sbom_reference.Reference) -> None:
         """Have the manifest name the release's bill of materials."""
         self.components[-1 if self.components[-1].payload is None else -2].description = str(bom)
         self.bom = bom.name

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import cbor, core, keys, pack, product, releases, reports, sbom, suit, trust_store
+from . import cbor, core, keys, pack, product, releases, reports, sbom_reference, suit, trust_store
 from .errors import GatehouseError
 from .image import flash
 
@@ -250,7 +250,7 @@ def _release_pack(found: Finding, path: Path, parsed: suit.Envelope, part: dict[
 
 def _bill(found: Finding, path: Path, parsed: suit.Envelope) -> None:
     """The bill of materials beside an envelope."""
-    bill = sbom.reference_in(parsed)
+    bill = sbom_reference.reference_in(parsed)
     if bill is None:
         return
     before = len(found.problems)

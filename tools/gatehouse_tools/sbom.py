@@ -1,7 +1,7 @@
 """The bill of materials of a release: CycloneDX 1.6 in JSON, its digest in the signed manifest's text.
 
-A device does not read it. Whoever has the release can tell whether a bill of materials is the one that its maker
-signed: reference() is what the manifest says of it (component text 5, description), reference_in() reads that back.
+A device does not read it. What the manifest says of it is in sbom_reference.py, so that only who writes one waits
+for the library that does.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import hashlib
 import importlib.metadata
 import re
 import uuid
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
@@ -24,56 +22,15 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from . import __version__, core, pack, product, suit
+from . import __version__, core, pack, product
 from .errors import GatehouseError
 
 if TYPE_CHECKING:
     from .build import Built, Firmware
 
-SUFFIX = ".cdx.json"
-DESCRIPTION = 5  # SUIT_Text_Component_Keys: component description
-_REFERENCE = re.compile(r"CycloneDX SBOM ([\w.+-]{1,100}\.cdx\.json) sha-256:([0-9a-f]{64})")
 _PROPERTY = "gatehouse:"  # our names in properties
 _BANNER = re.compile(rb"MicroPython (v\d+\.\d+[\w.+-]{0,40}) on 20\d\d-")  # every build of MicroPython holds its own
 _CLIENT = "micropython-umqtt.simple"  # frozen into MicroPython's builds for the ESP32; the core imports it
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a manifest says of its bill of materials: file name and SHA-256."""
-
-    name: str
-    digest: bytes
-
-    def __str__(self) -> str:
-        return f"CycloneDX SBOM {self.name} sha-256:{self.digest.hex()}"
-
-    def check(self, folder: Path) -> bytes | None:
-        """The file in `folder`, None where there is none. GatehouseError("digest") where it is not the signed one."""
-        path = folder / self.name
-        if not path.exists():
-            return None
-        data = product.read(path)
-        if hashlib.sha256(data).digest() != self.digest:
-            raise GatehouseError(
-                f"{self.name} is not the bill of materials that was signed: its digest differs", "digest"
-            )
-        return data
-
-
-def reference(name: str, data: bytes) -> Reference:
-    """What the manifest is to say of the bill of materials `data` in the file `name`."""
-    return Reference(name, hashlib.sha256(data).digest())
-
-
-def reference_in(envelope: suit.Envelope) -> Reference | None:
-    """What an envelope's text says of its bill of materials; None where it says nothing."""
-    for texts in envelope.text.values():
-        for told in texts.values():
-            found = _REFERENCE.fullmatch(str(told.get(DESCRIPTION))) if isinstance(told, dict) else None
-            if found:
-                return Reference(found[1], bytes.fromhex(found[2]))
-    return None
 
 
 def make(

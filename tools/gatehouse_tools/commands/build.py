@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from .. import build, pack, product, sbom, ui
+from .. import build, pack, product, sbom_reference, ui
 
 
 @click.command("build")
@@ -39,7 +39,9 @@ def _bill(item: product.Product, built: build.Built, version: str) -> Path | Non
     """The bill of materials of a build, unless that version was released: then the one that was signed stays."""
     if any(one["version"] == version for one in item.releases()):
         return None
-    path = item.dist / f"{item.name}-{version}{sbom.SUFFIX}"
+    path = item.dist / f"{item.name}-{version}{sbom_reference.SUFFIX}"
+    from .. import sbom  # its library is large: only who writes one waits for it
+
     product.write(path, sbom.make(item, item.board(), int(time.time()), built, None))
     return path
 

@@ -148,8 +148,8 @@ def test_esptool_takes_bootloader_and_application(merged, tmp_path):
 def test_firmware_of_each_chip_is_taken_apart(chip):
     taken = stock.split(stock_image.firmware(chip), chip, "it")
     assert taken.bootloader.data == stock_image.image(chip, size=20_000)
-    assert taken.app.data == stock_image.image(chip, "micropython", 200_000)
-    assert (taken.app.project, taken.app.version, taken.app.idf) == ("micropython", "v1.28.0", "v5.5.1")
+    assert taken.app.data == stock_image.image(chip, "MicroPython", 200_000)
+    assert (taken.app.project, taken.app.version, taken.app.idf) == ("MicroPython", "v1.28.0", "v5.5.1")
 
 
 # What is refused.
@@ -191,6 +191,14 @@ def too_large(data):
     return stock_image.firmware(size=0x270000)
 
 
+def of_an_old_micropython(data):
+    return stock_image.firmware(version="v1.23.0")
+
+
+def of_something_else(data):
+    return stock_image.firmware(project="Blink")
+
+
 BAD_FIRMWARE = {
     firmware_of_another_chip: ("is for the ESP32-C3; the board has an ESP32-S3", "[chip]"),
     truncated: ("ends inside its segments", "[size]"),
@@ -200,6 +208,8 @@ BAD_FIRMWARE = {
     bit_in_the_bootloader: ("the bootloader in", "is damaged", "[digest]"),
     no_firmware_at_all: ("is not an ESP32 application image", "[format]"),
     empty: ("is not an ESP32 application image", "[format]"),
+    of_an_old_micropython: ("has MicroPython v1.23.0; the core needs v1.24 or later", "[version]"),
+    of_something_else: ("is no MicroPython", "[format]"),
     too_large: ("ota_0 of ESP32_GENERIC_S3 has 2555904", "take a smaller build", "[full]"),
 }
 
@@ -213,6 +223,12 @@ def test_bad_firmware_writes_nothing(item, tmp_path, spoil):
         assert rom.writes == [] and rom.erased == 0
     call(item, "--firmware", path, "--image", tmp_path / "out.bin").refused(1, *BAD_FIRMWARE[spoil])
     assert not (tmp_path / "out.bin").exists()
+
+
+@pytest.mark.parametrize("version", ["v1.24.0", "v1.24.0-preview.12.gabc", "v1.100.0", "v2.0.0"])
+def test_every_micropython_that_the_core_runs_on_is_taken(version):
+    taken = stock.split(stock_image.firmware(version=version), "esp32s3", "it")
+    assert taken.app.micropython == version and f"MicroPython {version}" in taken.app.words()
 
 
 def test_a_given_sha256_must_be_the_firmwares(item, firmware, tmp_path):

@@ -24,12 +24,12 @@ from packageurl import PackageURL
 
 from . import __version__, core, pack, product
 from .errors import GatehouseError
+from .image import stock
 
 if TYPE_CHECKING:
     from .build import Built, Firmware
 
 _PROPERTY = "gatehouse:"  # our names in properties
-_BANNER = re.compile(rb"MicroPython (v\d+\.\d+[\w.+-]{0,40}) on 20\d\d-")  # every build of MicroPython holds its own
 _CLIENT = "micropython-umqtt.simple"  # frozen into MicroPython's builds for the ESP32; the core imports it
 
 
@@ -131,7 +131,7 @@ def _platform(board: product.Board, image: Firmware | None) -> list[Component]:
     found = None
     if image:
         _, files = pack.unpack(image.pack, "the firmware's pack")
-        found = _BANNER.search(files[pack.FIRMWARE])
+        found = stock.VERSION.search(files[pack.FIRMWARE])
     simulated = board.data.get("chip") == "unix"
     interpreter = Component(
         name="micropython",

@@ -6,8 +6,10 @@ ESP32, at 0 on the others (MicroPython v1.28.0, ports/esp32/makeimg.py).
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import GatehouseError
 from . import flash
@@ -18,6 +20,9 @@ _CHIP_ID = 12  # place of the chip's number in the header of an image, two bytes
 _DESCRIPTION = 32  # place of esp_app_desc_t: the begin of the first segment
 _DESCRIPTION_MAGIC = 0xABCD5432
 _TEXTS = struct.Struct("<II8x32s32s16s16s32s")  # magic, secure version; version, project, time, date, ESP-IDF
+# sys.version and the banner of every build: "MicroPython v1.28.0 on 2026-04-06".
+VERSION = re.compile(rb"MicroPython (v(\d{1,3})\.(\d{1,3})[\w.+-]{0,40}) on 20\d\d-")
+OLDEST = (1, 24)  # with tls, vfs and deflate built in, and each chip's temperature sensor
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,17 @@ class Image:
     version: str = ""
     idf: str = ""
 
+    @cached_property
+    def micropython(self) -> str:
+        """The version of MicroPython that it tells, such as v1.28.0; "" where it tells none."""
+        found = VERSION.search(self.data)
+        return found[1].decode() if found else ""
+
     def words(self) -> str:
         """In words, for people."""
         told = " ".join(word for word in (self.project, self.version) if word)
+        if self.micropython:
+            told = f"MicroPython {self.micropython}"
         built = f", ESP-IDF {self.idf}" if self.idf else ""
         return f"{chip_name(self.chip)}, {len(self.data)} bytes, {f'{told}{built}, ' if told else ''}checksums right"
 
@@ -105,4 +118,15 @@ def split(data: bytes, chip: str, what: str) -> Firmware:
     app = read_image(data[start:], f"the application in {what}")
     if app.chip != chip:
         raise GatehouseError(f"the application in {what} is for the {chip_name(app.chip)}", "chip")
+    _check_micropython(app, what)
     return Firmware(boot, app)
+
+
+def _check_micropython(app: Image, what: str) -> None:
+    """GatehouseError("format" | "version") unless it is a MicroPython that the core can run on."""
+    found = VERSION.search(app.data)
+    if not found:
+        raise GatehouseError(f"the application in {what} is no MicroPython: it holds none's version", "format")
+    if (int(found[2]), int(found[3])) < OLDEST:
+        told = f"{what} has MicroPython {app.micropython}; the core needs v{OLDEST[0]}.{OLDEST[1]} or later"
+        raise GatehouseError(f"{told}: take a newer one for this board", "version")

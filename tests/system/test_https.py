@@ -340,6 +340,7 @@ def test_owner_closes_and_opens_the_door_of_a_running_device(shop: Stage, tmp_pa
         code, told = send(shop, device, "interface.set", "name=https", "wanted=true", "--role", "owner")
         assert code == 0, told
         assert device.witness.wait(since, is_open(True), 30), device.witness.history[-1].claims
+        wait_for_socket(device)  # it is reported once it is being opened
         assert listening(device.board.pid) == {(LOOPBACK, device.board.https_port)} and device.board.boots == 1
         with pytest.raises(AssertionError, match="401"):
             client.call("state")

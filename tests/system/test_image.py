@@ -107,7 +107,7 @@ def test_three_readers_and_inspect_agree(made: Made, tmp_path: Path) -> None:
         assert told["firmware"][name]["chip"] == "esp32s3"
         version = told["firmware"][name]["version"]
         assert (f"App version: {version}" in said) == bool(version)
-    assert told["firmware"]["ota_0"]["version"] == "v1.28.0" and "micropython v1.28.0, ESP-IDF v5.5.1" in words
+    assert told["firmware"]["ota_0"]["version"] == "v1.28.0" and "MicroPython v1.28.0, ESP-IDF v5.5.1" in words
     # An NVS reader that shares nothing with ours: the driver of the simulated chip, written after ESP-IDF's.
     path = tmp_path / "nvs.bin"
     path.write_bytes(parts["nvs"][1])

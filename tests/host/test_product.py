@@ -34,11 +34,22 @@ def test_private_keys_are_readable_by_their_owner_only(item):
     assert stat.S_IMODE(item.keys.stat().st_mode) == 0o700
 
 
+# What commands put into the product's folder where nobody names another place, and what docs/ calls its files.
+HERE = (
+    *("gh-1-owner-anna.json", "gh-1-operator-anna.json", "gh-1-viewer-anna.json", "gh-1-service-anna.json"),
+    *("home-assistant/home-assistant-key.pem", "kit/ca/host-key.pem", "kit/ca/session-key"),
+    *("kit/devices/gh-1/secrets.json", "out.bin", "wifi.toml", "reports.db", "reports.db-wal"),
+)
+
+
 def test_git_takes_the_settings_and_no_secret(tmp_path):
     item = shop.make(tmp_path / "shop")
     (item.devices / "gh-1").mkdir()
     for name in ("flash.bin", "secrets.json", "device.json"):
         (item.devices / "gh-1" / name).write_bytes(b"PRIVATE" if name != "device.json" else b"{}")
+    for name in HERE:
+        (item.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (item.root / name).write_bytes(b"PRIVATE")
     environment = {"PATH": os.environ["PATH"], "GIT_DIR": str(tmp_path / "git"), "HOME": str(tmp_path)}
     git = ["git", "--work-tree", str(item.root)]
     subprocess.run([*git, "init", "-q"], env=environment, check=True)
@@ -46,6 +57,7 @@ def test_git_takes_the_settings_and_no_secret(tmp_path):
     done = subprocess.run([*git, "ls-files"], env=environment, check=True, capture_output=True, text=True)
     taken = set(done.stdout.split())
     assert {"product.toml", ".gitignore", "ca/ca.pem", "ca/host.pem", "devices/gh-1/device.json"} <= taken
+    assert {path.relative_to(item.root).as_posix() for path in (item.root / "application").rglob("*.*")} <= taken
     assert [path for path in taken if b"PRIVATE" in (item.root / path).read_bytes()] == []
 
 

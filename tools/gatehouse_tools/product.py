@@ -63,14 +63,20 @@ groups = ["all"]
 
 _IGNORE = """\
 # Secrets: private keys, and devices with theirs. What is signed for the public is in dist/.
+# A file under a name of your own (--out, --image, --wifi, --dir) is yours to keep out.
 /keys/
-/ca/*-key.pem
-/ca/session-key
-/devices/*/flash.bin
-/devices/*/secrets.json
+*-key.pem
+session-key
+secrets.json
 /devices/*/label.*
 /devices/*/production/
-/micropython/*.bin
+*.bin
+/wifi*.toml
+/*-viewer-*.json
+/*-operator-*.json
+/*-owner-*.json
+/*-service-*.json
+/reports.db*
 /dist/
 """
 

@@ -174,6 +174,13 @@ def test_addresses_need_no_resolver(item: product.Product, model: yangson.DataMo
     assert set(aces(made, 0)) == {"to-broker", "to-time", "to-packs"}
 
 
+def test_what_is_not_filled_in_yet_is_not_published(item: product.Product) -> None:
+    item.statement["product"] = "FILL IN: what it is, in one sentence"
+    assert make(item)["ietf-mud:mud"]["systeminfo"] == "shop on UNIX_SIM"
+    item.statement["product"] = "A valve."
+    assert make(item)["ietf-mud:mud"]["systeminfo"] == "A valve."
+
+
 def test_support_that_has_ended_is_told(item: product.Product) -> None:
     late = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
     assert mud.make(item, item.board(), mud.config(item), late)["ietf-mud:mud"]["is-supported"] is False

@@ -82,7 +82,9 @@ def make(
         supported = statement_fields.support(item.data["product"])[1] >= now.date()
     except GatehouseError as error:
         raise GatehouseError(f"{item.root / product.FILE}: {error}") from None
-    info = item.statement.get("product") if isinstance(item.statement.get("product"), str) else None
+    info = item.statement.get("product")
+    if not isinstance(info, str) or info.startswith(statement_fields.FILL_IN):  # this goes out to other people's routers
+        info = None
     return {
         "ietf-mud:mud": {
             "mud-version": 1,

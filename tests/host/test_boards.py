@@ -21,7 +21,15 @@ def names():
 @pytest.fixture
 def folder(tmp_path):
     """A product's own board, a copy of the ESP32's: change() edits one of its files and returns what checking says."""
-    return shutil.copytree(core.source("boards", "ESP32_GENERIC"), tmp_path / "boards" / "mine")
+    copy = shutil.copytree(core.source("boards", "ESP32_GENERIC"), tmp_path / "boards" / "mine")
+    path = copy / "board.toml"
+    path.write_text(path.read_text().replace('name = "ESP32_GENERIC"', 'name = "mine"', 1))
+    return copy
+
+
+def test_a_copy_under_its_old_name_is_told(folder):
+    boards.check(boards.load("mine", folder.parents[1]))
+    assert "name is 'other' in the folder mine; look at model, too" in change(folder, '"mine"', '"other"')
 
 
 def change(folder, before, after, file="board.toml"):

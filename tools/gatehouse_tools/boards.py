@@ -103,6 +103,8 @@ def load(name: str, root: Path | None = None) -> Board:
         if _NAME.fullmatch(name) and path.is_file():
             data = _toml(path)
             try:
+                if data.get("name", name) != name:  # of a copy, whose model may be the other board's still
+                    raise GatehouseError(f"name is {data['name']!r} in the folder {name}; look at model, too")
                 _check(data)
             except GatehouseError as error:
                 raise GatehouseError(f"{path}: {error}", error.reason) from None

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -82,6 +83,25 @@ def test_settings_and_statement(item: product.Product) -> None:
     found = checks(product.Product(item.root))
     assert found["settings"].state == doctor.WRONG and "support_until" in found["settings"].told
     assert found["statement"].state == doctor.NOTE and "1 fields" in found["statement"].told
+
+
+def test_a_fault_of_a_board_names_its_file(item: product.Product) -> None:
+    path = item.root / "boards" / "unix" / "board.toml"
+    shutil.copytree(ROOT / "boards" / "unix", path.parent, ignore=shutil.ignore_patterns("shims"))
+    assert "settings" not in checks(item)
+    path.write_text(path.read_text() + "snsor = 1\n")
+    found = checks(item)["settings"]
+    assert "board.toml" in found.told and "board.toml" in found.todo and "product.toml" not in found.todo
+
+
+def test_devices_that_would_look_for_the_broker_in_themselves(tmp_path: pathlib.Path) -> None:
+    item = shop.real(tmp_path / "shop")
+    found = checks(item)["address"]
+    assert found.state == doctor.NOTE and "broker and packs" in found.told and "[device]" in found.todo
+    item.device |= {"broker": "broker.example.com", "base_url": "http://packs.example.com/"}
+    assert "address" not in checks(item)
+    item.device["broker"] = "bro ker"
+    assert "bro ker" in checks(item)["address"].told
 
 
 def test_lms_signatures_that_come_to_their_end(tmp_path: pathlib.Path) -> None:

@@ -39,7 +39,7 @@ def wifi(tmp_path_factory):
 @pytest.fixture(scope="module")
 def device(item, wifi):
     done = shop.run("provision", "--product", item.root, "--id", "gh-1", "--wifi", wifi, "--production")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
     return item.devices / "gh-1"
 
 
@@ -287,6 +287,27 @@ def test_the_production_file_system_has_no_core(device):
     files, folders = littlefs.read((device / "production" / "vfs.bin").read_bytes())
     assert "/slots/a/manifest.suit" in files and "/slots/b" in folders
     assert not any(path.startswith("/lib/") or path in ("/boot.py", "/main.py") for path in files)
+
+
+def test_a_broker_that_a_board_would_look_for_in_itself_is_told(item, wifi):
+    done = call(item, "--wifi", wifi)
+    assert done.code == 0 and "broker and packs on localhost" in done.err
+    assert "--port PORT" in done.out
+    done = call(item, "--wifi", wifi, "--broker", "127.0.0.1", "--base-url", "http://192.0.2.7/")
+    assert done.code == 0 and "broker on localhost" in done.err
+    done = call(item, "--wifi", wifi, "--broker", "broker.example.com", "--base-url", "mqtt:")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_board_without_a_release_is_told_how_it_gets_one(tmp_path, wifi):
+    item = shop.real(tmp_path / "shop")
+    path = item.root / "product.toml"
+    path.write_text(path.read_text().replace("]  # folders", ', "ESP32_GENERIC_C3"]  # folders'))
+    told = call(item, "--board", "ESP32_GENERIC_C3", "--wifi", wifi)
+    told.refused(1, "ESP32_GENERIC_C3 to start with")
+    words = told.err.partition(": gatehouse release ")[2].split()
+    assert shop.run("release", *words, "--product", item.root).code == 0
+    assert call(item, "--board", "ESP32_GENERIC_C3", "--wifi", wifi).code == 0
 
 
 def test_no_production_parts_with_a_store_for_development(tmp_path, wifi):

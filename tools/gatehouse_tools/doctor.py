@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -14,7 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import broker, build, ca, core, keys, lms_keys, pack, product, releases, statement_fields, suit, trust_store
+from . import (
+    boards, broker, build, ca, core, identity, keys, lms_keys, mud, pack, product, releases, statement_fields, suit,
+    trust_store,
+)  # fmt: skip
 from .errors import GatehouseError
 from .sim import runtime
 
@@ -55,6 +59,7 @@ def machine() -> Iterator[Check]:
 def folder(item: product.Product) -> Iterator[Check]:
     """What a product needs to sign, provision and serve."""
     yield _settings(item)
+    yield from _address(item)
     yield from _keys(item)
     yield from _certificates(item)
     yield from _releases(item)
@@ -128,11 +133,28 @@ def _broker() -> Check:
 
 def _settings(item: product.Product) -> Check:
     try:
-        boards = [item.board(name).model for name in item.boards]
+        models = [item.board(name).model for name in item.boards]
         statement_fields.support(item.data["product"])
     except GatehouseError as error:
-        return Check("settings", WRONG, str(error), f"mend {product.FILE}")
-    return Check("settings", GOOD, f"{item.name} of {item.domain}, boards {', '.join(boards)}")
+        file = boards.FILE if boards.FILE in str(error) else product.FILE
+        return Check("settings", WRONG, str(error), f"mend {file}")
+    return Check("settings", GOOD, f"{item.name} of {item.domain}, boards {', '.join(models)}")
+
+
+def _address(item: product.Product) -> Iterator[Check]:
+    """Whether boards would look for broker and packs where they can be."""
+    try:
+        here = mud.loopback(mud.config(item))
+    except GatehouseError as error:
+        yield Check("address", WRONG, str(error), f"mend {product.FILE}")
+        return
+    chips = set()
+    for name in item.boards:
+        with contextlib.suppress(GatehouseError):  # told under settings
+            chips.add(item.board(name).data["chip"])
+    if here and chips - {identity.SIMULATED}:
+        told = f"{' and '.join(here)} on localhost, where a board finds only itself"
+        yield Check("address", NOTE, told, f"set [device] of {product.FILE}")
 
 
 def _keys(item: product.Product) -> Iterator[Check]:

@@ -36,7 +36,8 @@ def load(item: product.Product, board: product.Board, path: Path | None = None) 
         ]
         if not signed:
             told = f"{item.name} has no release for board {board.name} to start with"
-            raise GatehouseError(f"{told}: gatehouse release --version 1.0.0")
+            other = "" if board.name == item.boards[0] else f" --board {board.name}"
+            raise GatehouseError(f"{told}: gatehouse release --version 1.0.0{other}")
         path = item.dist / str(max(signed, key=lambda one: one["sequence"])["file"])
     data = product.read(path)
     envelope = suit.parse(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from .. import identity, product, releases, ui
+from .. import identity, mud, product, releases, ui
 from ..errors import GatehouseError, UsageError
 
 _POLICY = (  # settings of [device] as they are
@@ -97,6 +97,10 @@ def command(
     config = identity.change_config(config, settled, f"{product.FILE}, [device]")
     config = identity.change_config(config, dict(map(identity.setting, others)), "--set")
     release = releases.load(item, kind, slot_release)
+    here = mud.loopback(config) if kind.chip != identity.SIMULATED else []
+    if here:
+        told = f"{' and '.join(here)} on localhost, where a board finds only itself"
+        ui.warn(f"{told}: set [device] of {product.FILE}, or give --broker and --base-url")
     joined = joining(kind, credentials)
     made: list[identity.Device] = []
     try:
@@ -111,7 +115,7 @@ def command(
     ui.show("flash.bin, secrets.json and label.* are secret. Keep secrets.json: its key verifies the device's reports,")
     ui.show("and its label_password belongs on the device's label: nobody else knows it, the device neither.")
     if kind.chip != identity.SIMULATED:
-        ui.show(f"Next: gatehouse flash --device {made[-1].id}")
+        ui.show(f"Next: gatehouse flash --device {made[-1].id} --port PORT")
     ui.result({"ok": True, "devices": [one.facts | {"folder": str(one.folder)} for one in made]})
 
 

@@ -215,7 +215,8 @@ def _provision(
     if production:
         if trust_store.current(item).dev:
             told = f"the trust store of {item.name} is flagged dev, which a production build refuses"
-            raise GatehouseError(f"{told}: gatehouse trust next --no-dev", "dev")
+            names = "".join(f" --revoke {entry.name}" for entry in trust_store.current(item).of_role("dev"))
+            raise GatehouseError(f"{told}: gatehouse trust next --no-dev{names}", "dev")
         parts = device_image.production(board, values, state, release)
         files |= {f"production/{part}": data for part, data in parts.items()}
     facts["broker"] = f"{config.broker or 'localhost'}:{config.port or product.BROKER_PORT}"

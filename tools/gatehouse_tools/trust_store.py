@@ -117,7 +117,8 @@ class Store:
         ]
         found += [f"{count} {what}, and a device takes {most}" for count, most, what in counts if count > most]
         if self.of_role("dev") and not self.dev:
-            found.append("a key with the role dev signs nothing in a store that is not flagged dev: revoke it")
+            names = " ".join(f"--revoke {entry.name}" for entry in self.of_role("dev"))
+            found.append(f"a key with the role dev signs nothing in a store that is not flagged dev: {names}, or --dev")
         if not self.tls:
             found.append("no TLS authority: devices could not reach a broker")
         for component in sorted({*RIGHTS, *self.required}):

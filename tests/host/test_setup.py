@@ -106,6 +106,20 @@ def test_old_pythons_can_read_what_tells_them_so():
     ast.parse((SETUP / "environment.py").read_text(), feature_version=(3, 6))
 
 
+def test_a_path_that_the_locale_cannot_spell_is_one_line(clone, monkeypatch, capsys):
+    machine(clone, monkeypatch)
+    monkeypatch.setattr(clone.environment, "ROOT", "/home/j\u00e4ger/gatehouse")
+    for codeset in ("ANSI_X3.4-1968", "ISO-8859-1"):  # no such letter; or another one by the same bytes
+        monkeypatch.setattr(clone.environment.locale, "nl_langinfo", lambda item, name=codeset: name)
+        with pytest.raises(clone.environment.SetupError, match="export LC_ALL=C.UTF-8"):
+            clone.environment.check_spelling()
+    monkeypatch.setattr(clone.environment.locale, "nl_langinfo", lambda item: "UTF-8")
+    clone.environment.check_spelling()
+    monkeypatch.setattr(clone.environment.locale, "nl_langinfo", lambda item: "ANSI_X3.4-1968")
+    monkeypatch.setattr(clone.environment, "ROOT", "/home/jager/gatehouse")
+    clone.environment.check_spelling()
+
+
 def fake_uv(clone):
     """A `uv` whose environments have a Python that does nothing; it notes its arguments."""
     program(clone.bin / "python")

@@ -7,6 +7,7 @@ what lets it say "too old" in one line. The rest (packages.py) runs inside the e
 import contextlib
 import fcntl
 import json
+import locale
 import os
 import platform
 import shutil
@@ -85,6 +86,18 @@ def choose():
     return "venv"
 
 
+def check_spelling():
+    """CPython before 3.13 reads the path of this clone, in .venv, by the locale: it would not even start."""
+    if sys.version_info[:2] >= (3, 13):
+        return
+    try:
+        spelt = os.fsencode(ROOT).decode(locale.nl_langinfo(locale.CODESET)) == os.fsencode(ROOT).decode("utf-8")
+    except (LookupError, UnicodeDecodeError):
+        spelt = False
+    if not spelt:
+        raise SetupError("the locale cannot spell the path of this clone: export LC_ALL=C.UTF-8, or another path")
+
+
 @contextlib.contextmanager
 def alone():
     """Keep a second set-up of this clone (another terminal, make -j) waiting until this one is done."""
@@ -133,6 +146,7 @@ def main(wanted):
     try:
         if not os.access(ROOT, os.W_OK):
             raise SetupError("%s is not writable: work in a clone of your own" % ROOT)
+        check_spelling()
         with alone():
             if not usable():
                 make()

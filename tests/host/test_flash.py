@@ -448,6 +448,15 @@ def test_another_hash_than_the_pinned_one_is_refused(item, server, tmp_path):
     assert call(item, "--image", tmp_path / "out.bin").code == 0
 
 
+def test_what_is_no_firmware_is_not_pinned(item, server):
+    server[f"/fw/{NAME}"] = b"<html>".ljust(len(S3))  # a portal's page
+    done = call(item, "--dry-run")
+    assert done.code == 1 and "[format]" in done.err and "pinned" not in done.err
+    assert not (item.root / "micropython" / NAME).exists() and not (item.root / "micropython" / "pins.json").exists()
+    server[f"/fw/{NAME}"] = S3
+    assert call(item, "--dry-run").code == 0
+
+
 def test_a_hash_given_at_the_first_fetch(item, server):
     server[f"/fw/{NAME}"] = S3
     done = call(item, "--dry-run", "--sha256", hashlib.sha256(b"x").hexdigest())

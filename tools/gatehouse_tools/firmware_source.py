@@ -17,6 +17,7 @@ from typing import Any
 from . import product, ui
 from .boards import Board
 from .errors import GatehouseError, UsageError
+from .image import stock
 
 SERVER = "https://micropython.org/resources/firmware/"  # where MicroPython's download pages point to
 FOLDER, PINS = "micropython", "pins.json"
@@ -69,6 +70,7 @@ def get(item: product.Product, board: Board, sha256: str | None = None) -> Path:
         if wanted is not None and found != wanted:
             told = f"{url} has sha256:{found}, pinned is sha256:{wanted}: nothing is kept of it"
             raise GatehouseError(f"{told}; find out why before {pins_path} is changed", "digest")
+        stock.split(data, board.chip, url)  # a portal's page, pinned, would keep the right file out ever after
         product.make_folder(path.parent)
         product.write(path, data)
         if name not in pins:

@@ -47,10 +47,11 @@ def make(folder: pathlib.Path, name: str = "shop", domain: str = "example.com", 
 
 
 def real(folder: pathlib.Path, board: str = "ESP32_GENERIC_S3") -> product.Product:
-    """A product for a real board, with release 1.0.0."""
+    """A product for a real board, with release 1.0.0, whose broker and packs are elsewhere."""
     item = make(folder)
     path = folder / "product.toml"
-    path.write_text(path.read_text().replace('boards = ["unix"]', f'boards = ["{board}"]'))
+    text = path.read_text().replace('boards = ["unix"]', f'boards = ["{board}"]')
+    path.write_text(text.replace('"localhost"', '"broker.example.com"').replace("//localhost:8080", "//packs.example.com"))
     item = product.Product(folder)
     release(item, "1.0.0")
     return item

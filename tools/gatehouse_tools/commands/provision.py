@@ -97,11 +97,11 @@ def command(
     config = identity.change_config(config, settled, f"{product.FILE}, [device]")
     config = identity.change_config(config, dict(map(identity.setting, others)), "--set")
     release = releases.load(item, kind, slot_release)
+    joined = joining(kind, credentials)
     here = mud.loopback(config) if kind.chip != identity.SIMULATED else []
     if here:
         told = f"{' and '.join(here)} on localhost, where a board finds only itself"
         ui.warn(f"{told}: set [device] of {product.FILE}, or give --broker and --base-url")
-    joined = joining(kind, credentials)
     made: list[identity.Device] = []
     try:
         for _ in ui.progress(range(count), "provisioning"):

@@ -51,7 +51,9 @@ def real(folder: pathlib.Path, board: str = "ESP32_GENERIC_S3") -> product.Produ
     item = make(folder)
     path = folder / "product.toml"
     text = path.read_text().replace('boards = ["unix"]', f'boards = ["{board}"]')
-    path.write_text(text.replace('"localhost"', '"broker.example.com"').replace("//localhost:8080", "//packs.example.com"))
+    path.write_text(
+        text.replace('"localhost"', '"broker.example.com"').replace("//localhost:8080", "//packs.example.com")
+    )
     item = product.Product(folder)
     release(item, "1.0.0")
     return item

@@ -111,7 +111,7 @@ def test_a_path_that_the_locale_cannot_spell_is_one_line(clone, monkeypatch, cap
     monkeypatch.setattr(clone.environment, "ROOT", "/home/j\u00e4ger/gatehouse")
     for codeset in ("ANSI_X3.4-1968", "ISO-8859-1"):  # no such letter; or another one by the same bytes
         monkeypatch.setattr(clone.environment.locale, "nl_langinfo", lambda item, name=codeset: name)
-        with pytest.raises(clone.environment.SetupError, match="export LC_ALL=C.UTF-8"):
+        with pytest.raises(clone.environment.SetupError, match=r"export LC_ALL=C\.UTF-8"):
             clone.environment.check_spelling()
     monkeypatch.setattr(clone.environment.locale, "nl_langinfo", lambda item: "UTF-8")
     clone.environment.check_spelling()

@@ -16,9 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import (
-    boards, broker, build, ca, core, identity, keys, lms_keys, mud, pack, product, releases, statement_fields, suit,
+    boards,
+    broker,
+    build,
+    ca,
+    core,
+    identity,
+    keys,
+    lms_keys,
+    mud,
+    pack,
+    product,
+    releases,
+    statement_fields,
+    suit,
     trust_store,
-)  # fmt: skip
+)
 from .errors import GatehouseError
 from .sim import runtime
 

@@ -83,7 +83,7 @@ def make(
     except GatehouseError as error:
         raise GatehouseError(f"{item.root / product.FILE}: {error}") from None
     info = item.statement.get("product")
-    if not isinstance(info, str) or info.startswith(statement_fields.FILL_IN):  # this goes out to other people's routers
+    if not isinstance(info, str) or info.startswith(statement_fields.FILL_IN):  # it is for routers of others
         info = None
     return {
         "ietf-mud:mud": {

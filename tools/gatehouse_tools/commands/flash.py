@@ -25,7 +25,9 @@ BAUD = 460_800  # what USB-to-serial bridges of dev boards take; a chip's own US
 @click.option("--firmware", type=click.Path(path_type=Path), metavar="FILE", help="MicroPython's .bin for the board.")
 @click.option("--sha256", metavar="HEX", help="What the SHA-256 of the firmware must be.")
 @click.option("--no-firmware", is_flag=True, help="With --image: leave bootloader and MicroPython out.")
-@click.option("--dry-run", is_flag=True, help="Print what would be written, and touch no port; MicroPython is fetched and pinned.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be written, and touch no port; MicroPython is fetched and pinned."
+)
 @click.option("--replace", is_flag=True, help="Also where the board is a device already, or the device has a board.")
 @click.option(
     "--baud", type=click.IntRange(9600, 4_000_000), default=BAUD, show_default=True, metavar="N", help="Speed."

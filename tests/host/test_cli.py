@@ -235,6 +235,7 @@ def test_init_tells_what_it_made_and_what_to_keep(tmp_path):
     item = product.Product(tmp_path / "Door Sensor")
     assert str(item.vendor_id) in done.out and str(item.class_id(item.board())) in done.out
     assert "PRIVATE" not in done.out
+    assert f"Next: cd '{item.root}' && " in done.out  # as a shell takes it, with the space
     assert item.data["product"]["security_contact"] == "security@example.com"
     assert {"support_from", "support_until", "hardware"} <= set(item.data["product"])
 

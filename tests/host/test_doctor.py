@@ -21,7 +21,7 @@ ROOT = pathlib.Path(cli.__file__).resolve().parents[2]
 
 @pytest.fixture
 def item(tmp_path: pathlib.Path) -> product.Product:
-    found = shop.make(tmp_path / "shop", domain="gatehouse.example")
+    found = shop.make(tmp_path / "the shop", domain="gatehouse.example")
     shop.release(found, "1.0.0")
     return found
 
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_product(item: product.Product) -> None:
         *("release key", "private files", "host certificate", "releases"),
     }
     assert found["root key"].state == doctor.NOTE
-    assert "chmod 600" in found["private files"].todo and "operator.pem" in found["private files"].todo
+    assert found["private files"].todo == f"chmod 600 '{item.keys / 'operator.pem'}'"
     assert all(one.todo for one in found.values())
     done = shop.run("doctor", "--product", item.root)
     assert done.code == 1

@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -191,7 +192,7 @@ def _keys(item: product.Product) -> Iterator[Check]:
     private = [*item.keys.glob("*.pem"), *item.keys.glob("*.lms"), *item.ca.glob("*-key.pem")]
     open_ = [path for path in private if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if open_:
-        names = " ".join(str(path) for path in open_)
+        names = shlex.join(map(str, open_))
         yield Check(
             "private files", WRONG, f"others of this machine can read {len(open_)} of them", f"chmod 600 {names}"
         )

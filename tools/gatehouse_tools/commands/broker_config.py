@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import rich_click as click
@@ -60,5 +61,5 @@ def command(
     product.write(config, "\n".join(["# By `gatehouse broker-config`, which replaces it.", *lines, ""]).encode())
     for path in (config, acl):
         ui.show(str(path))
-    ui.say(f"mosquitto has to read {secret} and {acl}; then: mosquitto -c {config}")
+    ui.say(f"mosquitto has to read {secret} and {acl}; then: mosquitto -c {shlex.quote(str(config))}")
     ui.result({"ok": True, "config": str(config), "acl": str(acl), "port": listeners[0][0]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shlex
 from pathlib import Path
 
 import rich_click as click
@@ -112,7 +113,7 @@ def _tell(
     if any(path.suffix == ".lms" for path in made):
         ui.show("An HSS/LMS key never signs from an old copy: before a restored one is used, read docs/keys.md.")
     ui.show()
-    ui.show(f"Next: cd {directory} && gatehouse release --version 1.0.0")
+    ui.show(f"Next: cd {shlex.quote(str(directory))} && gatehouse release --version 1.0.0")
 
 
 def _key_words(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def joining(board: product.Board, path: Path | None) -> identity.Credentials:
     if path:
         loaded = identity.load_credentials(path)
         if path.stat().st_mode & 0o077:
-            ui.warn(f"{path} can be read by other users of this machine: chmod 600 {path}")
+            ui.warn(f"{path} can be read by other users of this machine: chmod 600 {shlex.quote(str(path))}")
         return loaded
     if board.data.get("chip") == identity.SIMULATED:
         return identity.Credentials(*identity.SIMULATED_WIFI)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import time
 
 import pytest
@@ -65,6 +66,17 @@ def test_release_tells_what_was_signed(item):
         assert word in done.out
     assert envelope.text["en"][1] == "The first"
     assert time.strftime("%Y-%m-%d", time.gmtime(time.time() + 30 * 86400)) in done.out
+
+
+def test_the_next_command_finds_the_release_from_where_one_is(item, monkeypatch):
+    (item.root / "my notes").mkdir()
+    monkeypatch.chdir(item.root / "my notes")
+    done = call(item, "release", "--version", "1.0.0")
+    assert "Next: gatehouse publish ../dist/shop-1.0.0.suit --device ID" in done.out
+    monkeypatch.chdir(item.root.parent.parent)
+    done = call(item, "release", "--version", "1.1.0")
+    [words] = [line for line in done.out.splitlines() if line.startswith("Next: ")]
+    assert os.path.samefile(shlex.split(words)[3], item.dist / "shop-1.1.0.suit")
 
 
 def test_release_for_programs(item):

@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import rich_click as click
@@ -115,6 +118,11 @@ def error(text: str, reason: str | None = None) -> None:
 def printable(text: str) -> str:
     """`text` on one line and without control characters: what stands in a file must not steer a terminal."""
     return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
+
+
+def from_here(path: Path) -> str:
+    """`path` as a command that is typed next takes it."""
+    return shlex.quote(os.path.relpath(path))
 
 
 def progress(items: Sequence[Item], label: str) -> Iterator[Item]:

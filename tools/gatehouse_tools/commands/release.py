@@ -128,7 +128,7 @@ def show(item: product.Product, made: build.Release) -> None:
         "  ",
     )
     ui.show()
-    ui.show(f"Next: gatehouse publish {made.envelope.relative_to(item.root)} --device ID")
+    ui.show(f"Next: gatehouse publish {ui.from_here(made.envelope)} --device ID")
     ui.result(
         {
             "ok": True,

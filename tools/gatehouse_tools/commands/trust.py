@@ -195,7 +195,7 @@ def next_(
     ui.show()
     ui.show("Commit trust.json and ledger/, back up the new keys, then:")
     for path in files:
-        ui.show(f"Next: gatehouse publish {path.relative_to(item.root)} --group all")
+        ui.show(f"Next: gatehouse publish {ui.from_here(path)} --group all")
     ui.result(_facts(item, store, files))
 
 

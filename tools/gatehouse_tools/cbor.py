@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cbor2
@@ -23,7 +24,9 @@ def dumps(obj: Any) -> bytes:
 def loads(data: bytes, what: str = "CBOR") -> Any:
     """The one item in `data`. GatehouseError("format") naming `what` where it is anything but deterministic CBOR."""
     try:
-        obj = cbor2.loads(data, max_depth=_MAX_DEPTH, allow_indefinite=False, allow_duplicate_keys=False)
+        obj = cbor2.loads(
+            data, semantic_decoders=_PLAIN, max_depth=_MAX_DEPTH, allow_indefinite=False, allow_duplicate_keys=False
+        )
         # Maps in the order that they had: most of the work is then in C. Whether it is the right one is seen below.
         again = cbor2.dumps(obj, encoders=_SHORTEST)
         found = _checked(obj)
@@ -38,8 +41,30 @@ def loads(data: bytes, what: str = "CBOR") -> Any:
     raise GatehouseError(f"{what} is not deterministic CBOR", "format")
 
 
+class _Plain(Mapping[int, Callable[[Any, bool], Any]]):
+    """Leaves every tag but the bignums (2, 3) as it is.
+
+    cbor2 makes objects of some: regular expressions, dates, references (28 and 29), with which some hundred bytes from
+    anybody become gigabytes when they are written again.
+    """
+
+    def __getitem__(self, number: int) -> Callable[[Any, bool], Any]:
+        if number in (2, 3):
+            raise KeyError(number)
+        return lambda content, _immutable: Tag(number, content)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+_PLAIN = _Plain()
+
+
 class _Disordered(Exception):
-    """A map is out of order."""
+    """A map is out of order, or has a key that is none."""
 
 
 def _encode_map(encoder: Any, value: dict[Any, Any]) -> None:
@@ -89,5 +114,7 @@ def _rank(key: Any) -> tuple[Any, ...]:
         return (3, len(data), data)
     if kind is bytes:
         return (2, len(key), key)
-    data = dumps(key)
-    return (data[0] >> 5, data[0] & 31, data)
+    if kind is int or kind is tuple:  # a bignum; the component in the text of a manifest
+        data = dumps(key)
+        return (data[0] >> 5, data[0] & 31, data)
+    raise _Disordered  # to Python the keys 1, 1.0 and true would be one

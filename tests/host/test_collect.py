@@ -311,7 +311,9 @@ def test_newest_summary_stays(database):
     [(received, payload)] = query(database, "SELECT received, payload FROM summaries")
     assert (received, json.loads(payload)) == (2000.0, {"a": "\u00fc"})
     stored(database, (topic, b"[]"), (topic, b"{"), (topic, b'{"a": "' + b"x" * 4096 + b'"}'), (topic, b"[" * 4000))
-    assert query(database, "SELECT reason, count FROM refusals") == [("format", 4)]
+    stored(database, (topic, b'{"a": NaN}'), (topic, b'{"a": 1e999}'))  # one that is no JSON spoils a query of them all
+    assert query(database, "SELECT reason, count FROM refusals") == [("format", 6)]
+    assert json.loads(query(database, "SELECT payload FROM summaries")[0][0]) == {"a": "\u00fc"}
 
 
 def test_other_topics_and_removed_messages_are_nothing(database):
@@ -507,6 +509,42 @@ def test_acknowledged_after_the_commit_and_not_before(tmp_path, monkeypatch):
     assert talk[:2] == ["disk full; trying again", "the database is back"]
     assert talk[2].startswith("gh-1: refused: ") and len(talk) == 3
     assert (taker.messages, taker.refused) == (3, {("gh-1", "format"): 1})
+
+
+def test_alarm_outlives_a_database_that_was_away(tmp_path, monkeypatch):
+    """A later report of the same batch must not make the copy's look like an old one that came late."""
+    monkeypatch.setattr(collector, "RETRY_S", 0)
+    copy = sealed(claims(4, c268=b"T" * 16))
+    inbox = Script([(1, sealed(claims(3))), (2, copy), (3, sealed(claims(5)))])
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        real, failing = database.store, [1]
+
+        def store(batch):
+            if failing[0]:
+                failing[0] -= 1
+                raise Unavailable("database is locked")
+            real(batch)
+
+        monkeypatch.setattr(database, "store", store)
+        collector.Collector(inbox, collector.Judge(DEVICES), database, lambda text: None).run(idle=0.01)
+        found = query(database, "SELECT number, alarm FROM reports ORDER BY number")
+    assert found == [(3, None), (4, "two boots have the number 7"), (5, None)]
+
+
+def test_flood_of_invented_devices_fills_neither_memory_nor_terminal(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "STRANGERS", 3)
+    invented = [Message(f"gatehouse/new-{number}/report", b"x", 1.0) for number in range(10)]
+    inbox = types.SimpleNamespace(take=lambda wait: None, acknowledge=lambda messages: None)
+    talk: list[str] = []
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        taker = collector.Collector(inbox, collector.Judge(DEVICES), database, talk.append)
+        taker._store(invented[:5])
+        taker._store(invented[5:])
+        taker._store([Message(REPORT, b"x", 1.0), invented[0]])
+        assert query(database, "SELECT count(*), sum(count) FROM refusals") == [(11, 12)]
+    places = [(f"new-{number}", "format") for number in range(3)]
+    assert taker.refused == {places[0]: 2, places[1]: 1, places[2]: 1, collector.MORE: 7, ("gh-1", "format"): 1}
+    assert len(talk) == 5 and "gh-1" in talk[-1]
 
 
 def test_database_that_is_away_when_it_is_asked_refuses_nothing():
@@ -735,6 +773,22 @@ def test_flood_of_what_needs_no_acknowledgement_is_bounded():
     assert [sum(one.qos == qos for one in found) for qos in (0, 1)] == [collector.WINDOW, collector.WINDOW]
     arrives(inbox, "gatehouse/gh-1/summary", b"{}", 0)
     assert inbox.take(0)[0].payload == b"{}", "there is room again"
+
+
+def test_broker_that_does_not_keep_to_its_window_does_not_fill_the_memory():
+    inbox = collector.Inbox("group", "name", None, print)
+    for _ in range(5 * collector.WINDOW):
+        arrives(inbox, REPORT, b"x", 1)
+    assert inbox._queue.qsize() == 4 * collector.WINDOW
+
+
+def test_topic_that_is_no_text_does_not_end_the_thread():
+    inbox = collector.Inbox("group", "name", None, print)
+    one = collector.mqtt.MQTTMessage(1, b"gatehouse/\xff/report")
+    one.payload, one.qos = b"x", 1
+    inbox._received(None, None, one)
+    batch = collector.Judge(DEVICES).batch(inbox.take(0))
+    assert not batch.reports and not batch.refusals
 
 
 @pytest.mark.parametrize("kept", [True, False])

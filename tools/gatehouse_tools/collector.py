@@ -41,6 +41,8 @@ RING = 200  # entries; a device holds 130 to 172 of usual size
 ASK_S = 60.0  # until a device that has been asked for its journal is asked again
 ASKS = 5  # times that it is asked for one entry
 MAX_SUMMARY = 4096  # bytes; a device's has 300
+STRANGERS = 1000  # refusals of names that nobody knows, told one by one: who may publish can invent them without end
+MORE = ("others", "flood")  # what the rest is counted under
 _TAG = 16
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -80,10 +82,20 @@ class Judge:
         self._loaded = clock()
         self._marks: dict[bytes, str] = {}
         self._newest: dict[tuple[str, str], reports.Report | None] = {}
+        self._replaced: dict[tuple[str, str], reports.Report | None] = {}  # by the last batch
+
+    def knows(self, device: str) -> bool:
+        """Whether there is a report key of it."""
+        return device in self._devices
+
+    def undo(self) -> None:
+        """The last batch was not stored: judged again, each report meets the one that it met, and is the same alarm."""
+        self._newest |= self._replaced
 
     def batch(self, messages: Sequence[Message]) -> Batch:
         """The rows of these messages. Unavailable when the database had to be asked and is away."""
         found = Batch()
+        self._replaced = {}
         for message in messages:
             where = topics.split(message.topic)
             if not where or not message.payload:  # nothing: somebody took a retained message away
@@ -105,6 +117,7 @@ class Judge:
         if before is None or report.counter > before.counter:
             alarm = reports.jump(before, report)
             if not alarm:
+                self._replaced.setdefault((device, mark), before)
                 self._newest[device, mark] = report
                 if "journal" in claims:
                     batch.heads[device] = claims["journal"]["acknowledged"]
@@ -168,11 +181,11 @@ class Judge:
     def _summary(self, batch: Batch, device: str, message: Message) -> None:
         try:
             found = json.loads(message.payload) if len(message.payload) <= MAX_SUMMARY else None
+            payload = json.dumps(found, allow_nan=False)  # in ASCII: a database need not take every letter
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise GatehouseError(f"summary of {device} is no JSON object", "format")
-        payload = json.dumps(found)  # in ASCII: a database need not take every letter
         batch.summaries[device] = {"device": device, "received": message.received, "payload": payload}
 
     def _mark(self, held: reports.Device | bytes) -> str:
@@ -296,7 +309,9 @@ class Inbox:
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
         if not one.qos and self._queue.qsize() >= WINDOW:
             return  # nothing holds a flood of these back; a device sends only its summary so, and the next is as good
-        self._queue.put(Message(one.topic, bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
+        if self._queue.qsize() >= 4 * WINDOW:
+            return  # by a broker that does not keep to its window; it comes again, since nobody acknowledges it
+        self._queue.put(Message(topics.of(one), bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 
 class Collector:
@@ -319,6 +334,7 @@ class Collector:
         self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
         self.messages = 0
         self.refused: dict[tuple[str, str], int] = {}
+        self._strangers = 0
 
     def run(
         self, idle: float | None = None, limit: float | None = None, step: Callable[[], None] = lambda: None
@@ -345,6 +361,7 @@ class Collector:
                 self._database.store(batch)
                 break
             except Unavailable as error:
+                self._judge.undo()
                 if not away:
                     self._talk(f"{error}; trying again")
                 away = True
@@ -357,10 +374,18 @@ class Collector:
             self._ask(device, acknowledged, self._clock())
         self.messages += len(messages)
         for place, row in batch.refusals.items():
-            if place not in self.refused:
-                self._talk(f"{place[0]}: refused: {row['detail']} [{place[1]}]")
-            self.refused[place] = self.refused.get(place, 0) + row["count"]
+            self._refuse(place, row)
         return True
+
+    def _refuse(self, place: tuple[str, str], row: dict[str, Any]) -> None:
+        detail = row["detail"]
+        if place not in self.refused and not self._judge.knows(place[0]):
+            if self._strangers >= STRANGERS:
+                place, detail = MORE, "more names that nobody knows are not told here; the table has them"
+            self._strangers += 1
+        if place not in self.refused:
+            self._talk(f"{place[0]}: refused: {detail} [{place[1]}]")
+        self.refused[place] = self.refused.get(place, 0) + row["count"]
 
     def _ask(self, device: str, acknowledged: int, now: float) -> None:
         """Ask for entries that a broker took and never gave us: it was killed, or there was no collector then.

@@ -266,7 +266,7 @@ def session(
 
     client.on_connect, client.on_disconnect = connected, disconnected
     client.on_subscribe = lambda *_: ready.put(None)
-    client.on_message = lambda _client, _data, one: inbox.put((one.topic, bytes(one.payload)))
+    client.on_message = lambda _client, _data, one: inbox.put((topics.of(one), bytes(one.payload)))
     try:
         client.connect(host, port)
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """The device's own topic table (lib/gatehouse/topics.py), and the access rules that follow from it."""
 
 import re
+from typing import Any
 
 from . import core
 
@@ -73,6 +74,17 @@ def covers(allowed: str, requested: str) -> bool:
     return len(ours) == len(theirs) and all(
         b != "#" and (a == "+" or a == b) for a, b in zip(ours, theirs, strict=True)
     )
+
+
+def of(message: Any) -> str:
+    """The topic of a message of paho; "" where it is no UTF-8.
+
+    A broker that sends one breaks MQTT's rules, and the error would end paho's thread: deaf from then on, and silent.
+    """
+    try:
+        return str(message.topic)
+    except UnicodeDecodeError:
+        return ""
 
 
 def split(name: str) -> dict[str, str] | None:

@@ -148,7 +148,7 @@ def messages(item: product.Product, host: str, port: int) -> Iterator[Inbox]:
         inbox.put(f"{where} is gone ({reason}); trying again")
 
     client.on_connect, client.on_disconnect, client.on_subscribe = connected, disconnected, subscribed
-    client.on_message = lambda _client, _data, one: inbox.arrived(one.topic, bytes(one.payload), one.retain)
+    client.on_message = lambda _client, _data, one: inbox.arrived(topics.of(one), bytes(one.payload), one.retain)
     try:
         client.connect(host, port, KEEPALIVE_S)
     except (OSError, ValueError) as error:

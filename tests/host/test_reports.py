@@ -284,6 +284,11 @@ def test_a_private_claim_is_missing(label):
     assert "missing" in refused("format", sealed(found), DEVICES)
 
 
+def measured(label, value):
+    """The application's measured component with one label changed or added."""
+    return [295, cbor.dumps(cbor.loads(APPLICATION[1]) | {label: value})]
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [
@@ -342,6 +347,19 @@ def test_a_private_claim_is_missing(label):
         ({"p32": {1: "t", 2: "C", 3: 1 << 50000, 4: None}}, "sensor.value"),
         ({"p32": {1: "t", 2: "C", 3: float("nan"), 4: None}}, "sensor.value"),
         ({"p32": {1: "t", 2: "C", 3: float("inf"), 4: None}}, "sensor.value"),
+        ({"c271": ["1.0.0", 16384.0]}, "version"),
+        ({"c272": [[258.0, b""]]}, "manifests"),
+        ({"c273": [[295.0, APPLICATION[1]], CORE]}, "measurements"),
+        ({"c273": [measured(2, [True, b"I" * 32]), CORE]}, "measurements"),
+        ({"c273": [measured(1, ["example", ["1.0.0", 16384.0]]), CORE]}, "measurements"),
+        ({"c273": [measured(3, []), CORE]}, "authorities"),
+        ({"c273": [measured(4, bytes(8)), CORE]}, "flags"),
+        ({"p8": {1: "idle", 3: b"U" * 32}}, "update"),
+        ({"p8": {1: "idle", 4: 1}}, "update"),
+        ({"p8": {1: "idle", 5: "x" * 385}}, "update.detail"),
+        ({"p9": {1: "key", 3: b"", 4: 0, 5: "\u00fc" * 193, 6: 1}}, "refused.detail"),
+        ({"p9": {1: "key", 3: b"U", 4: 0, 6: 1}}, "refused.digest"),
+        ({"p18": "x" * 385}, "failure"),
     ],
 )
 def test_a_claim_of_the_wrong_kind(change, where):
@@ -404,7 +422,7 @@ def test_suit_report_of_a_success_beside_an_update_that_was_refused():
         (UPDATED, UPDATED | {3: b"V" * 32}),
         ({1: "idle"}, UPDATED),
         ({1: "downloading", 3: b"U" * 32, 4: 2000}, UPDATED),
-        (REFUSED | {3: None}, REFUSED),
+        ({1: "refused", 2: REFUSED[2]}, REFUSED),
     ],
 )
 def test_suit_report_that_says_something_else(update, told):
@@ -437,6 +455,15 @@ def test_suit_report_under_another_key(key):
     refused("signature", inner(UPDATED, made.suit_report(UPDATED, key=key)), DEVICES)
 
 
+def test_claims_at_their_limits_are_taken():
+    refusal, words = {1: "key", 3: b"U" * 32, 4: 0, 5: "\u00fc" * 192, 6: 1}, "x" * 384
+    component = measured(9, "a label of later")
+    told = claims(p9=refusal, p18=words, p8={1: "idle", 3: b"U" * 32, 4: 1, 5: words}, c273=[component, CORE])
+    found = reports.verify(sealed(told), DEVICES).claims
+    assert (found["refused"]["digest"], found["failure"], found["update"]["sequence"]) == ("55" * 32, words, 1)
+    assert reports.verify(sealed(claims(p9=refusal | {3: b""})), DEVICES).claims["refused"]["digest"] == ""
+
+
 def test_each_flipped_bit_of_the_suit_report_is_refused():
     data = bytearray(made.suit_report(UPDATED))
     for at in range(len(data)):
@@ -466,6 +493,9 @@ def test_each_flipped_bit_of_the_suit_report_is_refused():
         {"r99": [[-16, b"U" * 31]]},
         {"r99": [[-44, b"U" * 32]]},
         {"r99": b"U" * 32},
+        {"r99": [[-16.0, b"U" * 32]]},
+        {"r3": [1]},
+        {"r4": {5: 1, 6: [[], 20, 0, 0, {0: b""}], 7: 11}},
     ],
 )
 def test_suit_report_that_is_none(changes):

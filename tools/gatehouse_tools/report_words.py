@@ -15,7 +15,9 @@ from .errors import GatehouseError
 
 PRIVATE = -70001  # the label of Gatehouse's own map
 LIMIT = 1 << 63  # beyond it no database has integers; a device counts nothing up to there
+MAX_DETAIL = 384  # bytes of a free text: 96 characters
 RESETS = ("unknown", "power-on", "hard reset", "watchdog", "deep sleep", "soft reset")  # machine.reset_cause() on ESP32
+SHA_256 = 1  # IANA named information hash algorithms, which RFC 10013 uses
 DEBUG = ("enabled", "disabled", "disabled since boot", "disabled permanently", "disabled fully and permanently")
 COMPARISONS = {1: "success", 2: "failure", 3: "not run", 4: "absent"}  # RFC 9711, section 4.2.17
 STATES = (
@@ -112,6 +114,12 @@ def _text(value: Any) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
 
 
+def _detail(value: Any) -> str:
+    if isinstance(value, str) and len(value.encode()) > MAX_DETAIL:
+        raise ValueError(f"longer than {MAX_DETAIL} bytes")
+    return _text(value)
+
+
 def _hex(least: int, most: int) -> Reader:
     def read(value: Any) -> str:
         if not isinstance(value, bytes) or not least <= len(value) <= most:
@@ -122,6 +130,10 @@ def _hex(least: int, most: int) -> Reader:
 
 
 _digest = _hex(32, 32)
+
+
+def _digest_or_empty(value: Any) -> str:
+    return "" if value == b"" else _digest(value)
 
 
 def _or_null(reader: Reader) -> Reader:
@@ -155,7 +167,7 @@ def _model(value: Any) -> str:
 
 def _version(value: Any) -> str:
     match value:
-        case [str(), 16384]:
+        case [str(), int(16384)]:
             return _text(value[0])
     raise ValueError("no semantic version")
 
@@ -169,7 +181,7 @@ def _hardware(value: Any) -> str:
 
 def _manifests(value: Any) -> bytes:
     match value:
-        case [[258, bytes() as tag]]:
+        case [[int(258), bytes() as tag]]:
             return tag
     raise ValueError("no list of one CoSWID tag")
 
@@ -181,21 +193,19 @@ def _measurements(value: Any) -> tuple[list[Component], bytes | None]:
     """The measured components in their order, and the SUIT Report that may follow them."""
     found: list[Component] = []
     rest = list(value) if isinstance(value, list) else []
-    while rest and isinstance(rest[0], list) and rest[0][:1] == [295]:
-        found.append(_component(rest.pop(0)))
+    while rest:
+        match rest[0]:
+            case [int(295), bytes() as data]:
+                found.append(_decoded(data))
+                rest.pop(0)
+            case _:
+                break
     match rest:
         case [] if found:
             return found, None
-        case [[270, bytes() as report]]:
+        case [[int(270), bytes() as report]]:
             return found, report
     raise ValueError("no list of measured components and one SUIT Report")
-
-
-def _component(value: Any) -> Component:
-    match value:
-        case [295, bytes() as data]:
-            return _decoded(data)
-    raise ValueError("no measured component")
 
 
 @functools.lru_cache(1024)  # a fleet runs few releases, and sends the same bytes each time
@@ -205,7 +215,11 @@ def _decoded(data: bytes) -> Component:
     except GatehouseError as error:
         raise ValueError(str(error)) from None
     match component:
-        case {1: [str() as name, [str(), 16384] as version], 2: [1, bytes() as digest]}:
+        case {3: _} | {4: _}:  # RFC 10013: to be refused where the profile does not say what they mean
+            raise ValueError("a measured component with authorities or flags")
+        case {1: [str() as name, [str(), int(16384)] as version], 2: [alg, bytes() as digest]} if (
+            type(alg) is int and alg == SHA_256
+        ):
             return _text(name), _version(version), str(_digest(digest))
     raise ValueError("no measured component")
 
@@ -304,14 +318,14 @@ UPDATE: Table = {
     2: ("reason", _text, False),
     3: ("digest", _digest, False),
     4: ("sequence", _uint, False),
-    5: ("detail", _text, False),
+    5: ("detail", _detail, False),
     6: ("files", _uints("done", "total"), False),
 }
 REFUSAL: Table = {
     1: ("reason", _text, True),
-    3: ("digest", _hex(0, 32), True),
+    3: ("digest", _digest_or_empty, True),
     4: ("sequence", _uint, True),
-    5: ("detail", _text, False),
+    5: ("detail", _detail, False),
     6: ("count", _uint, True),
 }
 SENSOR: Table = {
@@ -352,6 +366,15 @@ FUSES: Table = {
     3: ("download_mode", _or_null(_bool), True),
     4: ("jtag", _or_null(_bool), True),
 }
+
+
+def _update(value: Any) -> dict[str, Any]:
+    words = _inner(UPDATE, "update.")(value)
+    if ("digest" in words) != ("sequence" in words):
+        raise _Inner("update has a digest or a sequence number without the other")
+    return words
+
+
 GATEHOUSE: Table = {
     1: ("slot", _or_null(_one_of("a", "b")), True),
     2: ("mode", _one_of("active", "trial", "recovery", "install"), True),
@@ -360,7 +383,7 @@ GATEHOUSE: Table = {
     5: ("record", _uints("tries", "quiet"), True),
     6: ("floors", _floors, True),
     7: ("reset", _reset, True),
-    8: ("update", _inner(UPDATE, "update."), False),
+    8: ("update", _update, False),
     9: ("refused", _inner(REFUSAL, "refused."), False),
     10: ("configuration", _first("generation"), True),
     11: ("trust", _or_null(_uint), True),
@@ -369,7 +392,7 @@ GATEHOUSE: Table = {
     15: ("flash_free", _uint, True),
     16: ("counter", _counter, True),
     17: ("degraded", _texts, True),
-    18: ("failure", _text, False),
+    18: ("failure", _detail, False),
     19: ("journal", _journal, False),
     20: ("policy", _or_null(_inner(POLICY, "policy.")), False),
     21: ("fuses", _inner(FUSES, "fuses."), False),

@@ -35,7 +35,7 @@ def read(data: bytes, device: str, key: bytes | None) -> dict[str, Any]:
     if key is not None:
         message.check(key, what)
     match cbor.loads(message.payload, what):
-        case {99: [[-16, bytes() as digest]], 3: list(), 4: result} if len(digest) == 32:
+        case {99: [[int(-16), bytes() as digest]], 3: [], 4: result} if len(digest) == 32:
             return {"manifest": digest.hex(), **_result(result, what)}
     raise GatehouseError(f"the {what} lacks reference, records or result", "format")
 
@@ -44,7 +44,8 @@ def _result(result: Any, what: str) -> dict[str, Any]:
     if result is True:
         return {"result": "success"}
     match result:
-        case {5: int() as code, 6: [[], int() as section, int() as offset, int() as index, dict()], 7: int() as reason}:
+        case {5: int() as code, 6: [[], int() as section, int() as offset, int() as index, dict() as claims],
+              7: int() as reason} if not claims:  # fmt: skip
             numbers = (code, section, offset, index, reason)
             if all(type(one) is int and 0 <= one < 1 << 31 for one in numbers) and 0 < reason < len(REASONS):
                 words = {

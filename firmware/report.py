@@ -140,6 +140,7 @@ class Reporter:
 def _wifi():
     station = network.WLAN(network.STA_IF)
     try:
-        return {1: station.ifconfig()[0], 2: station.status("rssi")}
-    except OSError:  # the connection went away meanwhile
+        address = bytes([int(part) for part in station.ifconfig()[0].split(".")])
+        return {1: address, 2: station.status("rssi")}
+    except (OSError, ValueError):  # the connection went away meanwhile
         return {1: None, 2: None}

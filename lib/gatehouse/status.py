@@ -14,7 +14,7 @@ from micropython import const
 import gatehouse
 from gatehouse import cbor, mac, memory
 
-PROFILE = "tag:gatehouse.example,2026:report-1"
+PROFILE = "tag:gatehouse.example,2026:r1"
 
 # Claims of RFC 8392 and RFC 9711.
 _IAT = const(6)

@@ -58,7 +58,7 @@ def claims(number=1, boots=7, **changes):
     }  # fmt: skip
     found = {
         6: 1_800_000_000, 256: b"\x01" + b"D" * 16, 258: b"V" * 16, 259: b"UNIX", 260: ["1"], 261: 12,
-        265: "tag:gatehouse.example,2026:report-1", 267: boots, 268: b"S" * 16, 270: "example",
+        265: "tag:gatehouse.example,2026:r1", 267: boots, 268: b"S" * 16, 270: "example",
         271: ["1.0.0", 16384], -70001: private,
         273: [component("example", "1.0.0", b"I" * 32), component("gatehouse", "1.0.0", b"C" * 32)],
     }  # fmt: skip
@@ -89,7 +89,7 @@ def core_digest(files):
 
 
 def make():
-    few = {-70001: {16: [7, 1]}, 265: "tag:gatehouse.example,2026:report-1"}
+    few = {-70001: {16: [7, 1]}, 265: "tag:gatehouse.example,2026:r1"}
     return {
         "device_key": DEVICE_KEY,
         "report_key": report_key(0),

@@ -37,7 +37,7 @@ def test_claims_say_what_runs():
     assert found[256] == b"\x01" + b"D" * 16
     assert found[258] == b"V" * 16
     assert (found[259], found[260]) == (b"UNIX", ["1.0"])
-    assert found[265] == "tag:gatehouse.example,2026:report-1"
+    assert found[265] == "tag:gatehouse.example,2026:r1"
     assert (found[267], found[268]) == (7, b"S" * 16)
     assert (found[270], found[271]) == ("example", ["1.0.0", 16384])
     assert found[6] == boot.clock

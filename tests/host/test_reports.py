@@ -332,6 +332,8 @@ def measured(label, value):
         ({"p33": {1: 1, 2: 0, 6: ["network"]}}, "link.failures"),
         ({"p33": {1: 1, 2: 0, 6: {"network": None}}}, "link.failures"),
         ({"p34": {1: None, 2: 0.5}}, "wifi.signal"),
+        ({"p34": {1: "192.0.2.7", 2: -60}}, "wifi.address"),
+        ({"p34": {1: b"\xc0\x00\x02", 2: -60}}, "wifi.address"),
         ({"p20": {1: True, 2: True, 3: True}}, "policy.notify"),
         ({"p20": {1: True, 2: True, 3: True, 4: True, 5: [1]}}, "policy.window"),
         ({"p21": {1: None, 2: None, 3: None, 4: 1}}, "fuses.jtag"),

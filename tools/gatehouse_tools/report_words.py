@@ -6,6 +6,7 @@ Labels that are not in a table are left out: a newer device may say more than th
 from __future__ import annotations
 
 import functools
+import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -156,6 +157,12 @@ def _uints(*names: str) -> Reader:
         return {name: _uint(item) for name, item in zip(names, value, strict=True)}
 
     return read
+
+
+def _address(value: Any) -> str:
+    if not isinstance(value, bytes) or len(value) != 4:
+        raise ValueError("no IPv4 address")
+    return str(ipaddress.IPv4Address(value))
 
 
 def _model(value: Any) -> str:
@@ -343,7 +350,7 @@ LINK: Table = {
     6: ("failures", _counts, False),
 }
 WIFI: Table = {
-    1: ("address", _or_null(_text), True),
+    1: ("address", _or_null(_address), True),
     2: ("signal", _or_null(_int), True),
 }
 ACCESS: Table = {

@@ -17,7 +17,7 @@ from typing import Any
 from . import cbor, cose, report_words, suit_report, topics
 from .errors import GatehouseError
 
-PROFILE = "tag:gatehouse.example,2026:report-1"
+PROFILE = "tag:gatehouse.example,2026:r1"
 CWT = 61  # CBOR tag of a CBOR Web Token
 MAX_REPORT = 16384  # bytes; a device sends about 1,000
 NONCE = 16  # bytes; RFC 9711 asks for at least 8 with 64 bits of entropy

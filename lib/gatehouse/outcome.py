@@ -40,7 +40,7 @@ def report(key, kid, state):
     """The COSE_Mac0 around the SUIT Report of `state`, Installer.state, as bytes; None where there is nothing to tell.
 
     No report: no update is over or about to be invoked, or its envelope could not be read, so that it has no digest.
-    It has no nonce: it travels inside a report that has one.
+    It has no nonce: it travels inside a report that has one. The reference's URI is "" as releases have none.
     """
     name, digest = state["state"], state["digest"]
     if name == "confirmed":
@@ -53,7 +53,7 @@ def report(key, kid, state):
         return None
     if not digest:
         return None
-    return mac.mac0(key, kid, cbor.dumps({_REFERENCE: [[_SHA256, digest]], _RECORDS: [], _RESULT: result}))
+    return mac.mac0(key, kid, cbor.dumps({_REFERENCE: ["", [_SHA256, digest]], _RECORDS: [], _RESULT: result}))
 
 
 def _failure(reason, at):

@@ -39,7 +39,7 @@ def suit_report(update, kid=b"gh-1", key=None, **changes):
     if not digest:
         return None
     result = True if state == "confirmed" else {5: code, 6: [[], 0, 0, 0, {}], 7: reason}
-    found = {3: [], 4: result, 99: [[-16, digest]], **{int(name[1:]): value for name, value in changes.items()}}
+    found = {3: [], 4: result, 99: ["", [-16, digest]], **{int(name[1:]): value for name, value in changes.items()}}
     return mac0({label: value for label, value in found.items() if value is not None}, kid, key)
 
 

@@ -26,7 +26,7 @@ def told(state, reason=None, at=None, digest=DIGEST):
 
 
 def test_success_is_true_and_names_the_manifest():
-    assert told("confirmed") == {3: [], 4: True, 99: [[-16, DIGEST]]}
+    assert told("confirmed") == {3: [], 4: True, 99: ["", [-16, DIGEST]]}
 
 
 def test_failures_have_the_drafts_reason_and_a_code_of_our_own():
@@ -150,7 +150,7 @@ def test_report_has_it_after_the_components_and_makes_it_once():
         found = members(boot, installer)
         assert [kind for kind, _ in found] == [295, 295, 270]
         report = opened(found[2][1], boot.store.derive("report"))
-        assert report == {3: [], 4: True, 99: [[-16, DIGEST]]}
+        assert report == {3: [], 4: True, 99: ["", [-16, DIGEST]]}
         assert members(boot, installer) == found and len(made) == 1
         installer.state.update({"state": "refused", "reason": "digest", "at": ("install", 3, 0)})
         later = opened(members(boot, installer)[2][1], boot.store.derive("report"))

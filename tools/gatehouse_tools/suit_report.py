@@ -35,7 +35,7 @@ def read(data: bytes, device: str, key: bytes | None) -> dict[str, Any]:
     if key is not None:
         message.check(key, what)
     match cbor.loads(message.payload, what):
-        case {99: [[int(-16), bytes() as digest]], 3: [], 4: result} if len(digest) == 32:
+        case {99: ["", [int(-16), bytes() as digest]], 3: [], 4: result} if len(digest) == 32:
             return {"manifest": digest.hex(), **_result(result, what)}
     raise GatehouseError(f"the {what} lacks reference, records or result", "format")
 

@@ -160,9 +160,9 @@ def _uints(*names: str) -> Reader:
 
 
 def _address(value: Any) -> str:
-    if not isinstance(value, bytes) or len(value) != 4:
-        raise ValueError("no IPv4 address")
-    return str(ipaddress.IPv4Address(value))
+    if not isinstance(value, bytes):
+        raise ValueError("no IPv4 address in bytes")
+    return str(ipaddress.IPv4Address(value))  # a ValueError unless they are four
 
 
 def _model(value: Any) -> str:

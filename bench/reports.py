@@ -58,7 +58,8 @@ def report(device: int, number: int) -> bytes:
         number,
         c256=b"\x01" + device.to_bytes(16, "big"), c262=False, c263=0, c274=[["gatehouse", [["app", 1]]]], c275=1,
         p20={1: True, 2: True, 3: True, 4: True}, p21={1: False, 2: False, 3: True, 4: True},
-        p32={1: "temperature", 2: "°C", 3: 21.5, 4: 1_800_000_000}, p33={1: 1, 2: 0}, p34={1: bytes([192, 0, 2, 7]), 2: -61},
+        p32={1: "temperature", 2: "°C", 3: 21.5, 4: 1_800_000_000}, p33={1: 1, 2: 0},
+        p34={1: bytes([192, 0, 2, 7]), 2: -61},
         p35={one: [False, False] for one in NAMES.split(" ")}, p36={1: 0, 2: True, 3: {}, 4: 0},
         p8=UPDATED, c272=[[258, TAG]],
     )  # fmt: skip

@@ -109,7 +109,8 @@ class Database:
         try:
             self._engine = sa.create_engine(parsed, connect_args=limit, pool_pre_ping=kind != "sqlite")
         except (NoSuchModuleError, ModuleNotFoundError) as error:
-            told = f"{self.shown} needs a package that is not here ({error}): pip install 'gatehouse[postgresql]'"
+            way = "in Gatehouse's clone: .venv/bin/pip install -e '.[postgresql]'"
+            told = f"{self.shown} needs a package that is not here ({error}); {way}"
             raise GatehouseError(told, "database") from None
         self._insert: Any = sqlite.insert if kind == "sqlite" else postgresql.insert
         if kind == "sqlite":

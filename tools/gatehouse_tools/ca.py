@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ CA_YEARS = 20  # longer than a device serves; a new authority reaches devices by
 SERVER_DAYS = 825  # the most that common TLS clients accept of a server
 HOST_DAYS = 825
 _BACKDATE = datetime.timedelta(days=1)  # a device's clock may lag behind ours
+# RFC 1123, section 2.1, with the wildcard of RFC 9525; the last label of no name is a number, that of a bad address is.
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)(?:\*\.)?(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 
 BROKER_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -117,6 +122,65 @@ def create(folder: Path, name: str, broker_names: Sequence[str] = ()) -> list[Pa
     return made
 
 
+@dataclass(frozen=True)
+class Renewed:
+    """A certificate that was issued anew: its file, its host names, and the files that hold the pair before."""
+
+    path: Path
+    certificate: x509.Certificate
+    names: list[str]
+    before: list[Path]
+
+
+def renew(folder: Path, name: str, more: Sequence[str] = ()) -> Renewed:
+    """Issue `name`.pem of `folder`, "broker" or "host", anew with a new key: for the names it has and for `more`.
+
+    The pair before is kept under its serial number. A crash loses nothing: the same call again makes another one.
+    GatehouseError("key" | "name") where the authority's key is not here, or a name is none.
+    """
+    authority = Authority(folder)
+    path, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    names, before = list(BROKER_NAMES) if name == "broker" else [], []
+    if path.exists():
+        old = load_certificate(path)
+        names = host_names(old) or names
+        kept = f"{name}-before-{old.serial_number:x}"
+        before = [folder / f"{kept}.pem", folder / f"{kept}-key.pem"]
+    names = list(dict.fromkeys((*names, *more)))
+    if name == "broker":
+        issued = authority.issue("broker", names, SERVER_DAYS, server=True)
+    else:
+        issued = authority.issue(topics.HOST, days=HOST_DAYS)
+    fresh = folder / f"{name}-new.pem", folder / f"{name}-new-key.pem"
+    try:
+        for one in fresh:
+            one.unlink(missing_ok=True)  # of a call that ended in the middle
+        _save(folder, f"{name}-new", issued)
+        for one, place in zip((path, key), before, strict=False):
+            if one.exists() and not place.exists():
+                place.hardlink_to(one)
+        fresh[1].replace(key)
+        fresh[0].replace(path)
+    except OSError as error:
+        raise GatehouseError(f"{folder}: {error.strerror}; choose a folder that can be written") from None
+    return Renewed(path, issued.certificate, names, [one for one in before if one.exists()])
+
+
+def check_host(name: str) -> str:
+    """A host name or address as it is. GatehouseError("name") where it is neither."""
+    _general(name)
+    return name
+
+
+def host_names(certificate: x509.Certificate) -> list[str]:
+    """The host names and addresses that a server's certificate is for."""
+    try:
+        told = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(one.value) for one in told]
+
+
 def client_files(authority: Path, folder: Path, name: str, days: float) -> list[Path]:
     """A new certificate and key by which `name` logs in at the broker, as files in `folder`: (certificate, key).
 
@@ -196,7 +260,10 @@ def _general(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return x509.DNSName(name)
+        pass
+    if not _HOST.fullmatch(name):
+        raise GatehouseError(f"{name!r} is no host name: letters, digits, hyphens, dots, or an address", "name")
+    return x509.DNSName(name)
 
 
 def _save(folder: Path, name: str, issued: Issued) -> list[Path]:

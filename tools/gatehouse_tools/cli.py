@@ -36,6 +36,7 @@ COMMANDS = {
     "command-key": "Write the key of one role and client of a device.",
     "verifier-kit": "Write what somebody needs who may see reports, and command nothing.",
     "broker-config": "Write the configuration of a Mosquitto for the product.",
+    "certificate": "Issue the broker's or the host tools' certificate anew.",
     "home-assistant": "Make Home Assistant's certificate for the product's broker.",
     "watch": "Watch the fleet live, every report verified.",
     "collect": "Keep verified reports, journals and summaries in a database.",

@@ -63,6 +63,8 @@ def command(
         if not name:
             raise UsageError(f"{directory}: no product name can be made of the folder's; give --name")
     parameters = lms_keys.Parameters.parse(lms_set)
+    for host in hosts:
+        ca.check_host(host)  # before anything is made
     kinds = {"root": _KINDS[root], "release": _KINDS[release]}
     trees = sum("lms" in kind for kind in kinds.values())
     with ui.bar("making HSS/LMS keys", max(1, trees * parameters.leaves)) as step:

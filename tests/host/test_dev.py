@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pty
+import threading
 import tty
 
 import pytest
@@ -160,9 +161,202 @@ def test_refusal_of_the_installer_is_what_is_told(item, tmp_path):
     offer = devloop.prepare(item, device(item), changed(item, tmp_path))
     steps = []
     told = devloop.Outcome(False, "refused", "key", "no block by a known key")
-    board = Board("", "..\x1e" + json.dumps(dataclasses.asdict(told)))
+    board = Board("", "", "..\x1e" + json.dumps(dataclasses.asdict(told)))
     outcome = devloop.bring(board, offer, steps.append, lambda _: None)
     assert outcome == told and sum(steps) == offer.size
     assert base64.b64encode(offer.envelope).decode() in board.asked[-1]
     assert [one[1:3] for one in board.asked if isinstance(one, tuple)] == offer.missing
     assert all("boot.feed()" in one[3] for one in board.asked if isinstance(one, tuple)), "the watchdog is armed"
+
+
+class Liar:
+    """A board at a pseudo-terminal that is none: `story(file, over)` runs in a thread until it returns."""
+
+    def __init__(self, story):
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self.heard = b""
+        self.over = threading.Event()
+        self._thread = threading.Thread(target=story, args=(self,))
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self._thread.join()
+        os.close(self._master)
+        os.close(self._slave)
+
+    def hear(self, text=b""):
+        """What is typed, up to a text; all that is there now without one."""
+        os.set_blocking(self._master, False)
+        while not self.over.is_set():
+            try:
+                self.heard += os.read(self._master, 4096)
+            except BlockingIOError:
+                self.over.wait(0.001)
+            if text in self.heard:
+                _, _, self.heard = self.heard.rpartition(text) if text else (b"", b"", self.heard)
+                return
+
+    def say(self, data):
+        """As much of it as there is room for."""
+        os.set_blocking(self._master, False)
+        try:
+            os.write(self._master, data)
+        except BlockingIOError:
+            self.over.wait(0.001)
+
+    def flood(self, data):
+        while not self.over.is_set():
+            self.say(data)
+
+    def raw_repl(self):
+        """Play MicroPython up to the first command, which comes in pieces without an answer of the device."""
+        self.hear(b"\x03")
+        self.say(b">>> ")
+        self.hear(b"\x01")
+        self.say(b"raw REPL; CTRL-B to exit\r\n>")
+        self.hear(b"\x05A\x01")
+        self.say(b"R\x00")
+        self.hear(b"\x04")
+
+
+def command(port):
+    """What `gatehouse dev` does first."""
+    with cable.Cable(port) as at:
+        at.interrupt(lambda _: None)
+        return devloop.greet(at)
+
+
+def prompts_for_ever(board):
+    board.flood(b">>> " * 64)
+
+
+def banners_for_ever(board):
+    board.flood(b">>> raw REPL; CTRL-B to exit\r\n>R\x01\x00\x00" + b"\x01" * 64)
+
+
+def output_for_ever(board):
+    board.raw_repl()
+    board.flood(b"OK" + b"x" * 1000)
+
+
+@pytest.mark.parametrize("story", [prompts_for_ever, banners_for_ever, output_for_ever])
+def test_board_that_never_stops_sending_is_left(story, monkeypatch):
+    """The twin is every device of tests/system/test_dev.py."""
+    monkeypatch.setattr(cable, "SILENCE_S", 1.0)
+    monkeypatch.setattr(cable, "MOST", 5000)
+    monkeypatch.setattr(cable, "WRITE_S", 0.2)
+    with Liar(story) as board, pytest.raises(GatehouseError, match="sends without end|does not answer any more"):
+        command(board.port)
+
+
+def test_board_that_goes_on_for_ever_byte_by_byte_is_left(monkeypatch):
+    def story(board):
+        board.raw_repl()
+        board.flood(b"OK.")
+
+    monkeypatch.setattr(cable, "ANSWER_S", 0.2)
+    monkeypatch.setattr(cable, "MOST", 1 << 40)
+    with Liar(story) as board, pytest.raises(GatehouseError, match="sends without end"):
+        command(board.port)
+
+
+def test_board_that_reads_nothing_is_left(monkeypatch):
+    """A UART takes every byte; USB keeps the writer waiting."""
+    monkeypatch.setattr(cable, "WRITE_S", 0.2)
+    monkeypatch.setattr(cable, "_CTRL_C", b"\x03" * 30_000)
+    with Liar(lambda board: board.over.wait()) as board, pytest.raises(GatehouseError, match="Write timeout"):
+        command(board.port)
+
+
+def test_exception_without_a_word_is_one():
+    def story(board):
+        board.raw_repl()
+        board.say(b"OK\x04 \r\n\x04>")
+        board.hear()
+
+    with Liar(story) as board, pytest.raises(GatehouseError, match="says: an exception without a name; there is no dev"):
+        command(board.port)
+
+
+def test_log_of_a_board_is_shown_in_lines_that_end():
+    def story(board):
+        board.flood(b"\x1b[2J" * 100)
+
+    with Liar(story) as board, cable.Cable(board.port) as at:
+        assert cable._LINE < len(next(at.log())) < 4 * cable._LINE
+
+    def lines(board):
+        board.say(b"one\r\ntwo\r\n")
+
+    with Liar(lines) as board, cable.Cable(board.port) as at:
+        log = at.log()
+        assert [next(log), next(log)] == ["one", "two"]
+
+
+def test_end_of_the_log_is_not_told_as_a_lost_update():
+    board = Liar(lambda _: None)
+    with cable.Cable(board.port) as at, pytest.raises(GatehouseError, match="its log ends here, and it goes on"):
+        board.__exit__()
+        next(at.log())
+
+
+def test_somebody_who_gives_up_leaves_no_board_at_its_prompt(monkeypatch):
+    def story(board):
+        board.hear(b"\x03")
+        board.say(b">>> ")
+        board.hear(b"\x01")
+        board.hear(b"\x04")
+
+    def stop(*_args, **_more):
+        raise KeyboardInterrupt
+
+    with Liar(story) as board, cable.Cable(board.port) as at:
+        monkeypatch.setattr(at._transport, "enter_raw_repl", stop)
+        with pytest.raises(KeyboardInterrupt):
+            at.interrupt(lambda _: None)
+        board._thread.join()  # it has heard Ctrl-A, and what ends a command
+
+
+@pytest.mark.parametrize("port", ["nothing://x", "loop"])
+def test_port_of_no_kind_is_one_line(item, port):
+    shop.run("dev", "--port", port, "--product", item.root).refused(1, f"{port} cannot be opened", "[port]")
+
+
+LIES = {
+    "nothing": {"model": None},
+    "a terminal's language": {"id": "\x1b]0;x\x07"},
+    "a list": {"id": ["gh-1"]},
+    "half a vendor": {"vendor": "00"},
+    "no hex": {"device": "zz" * 16},
+    "a number": {"index": 3},
+    "no Base64": {"index": "!"},
+    "a time": {"clock": "now"},
+    "a word": {"dev": "yes"},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_device_that_says_what_no_device_says(lie):
+    with pytest.raises(GatehouseError, match="did not answer as expected"):
+        devloop.greet(Board("", facts(**LIES[lie])))
+
+
+@pytest.mark.parametrize(
+    "lie", [{"reason": ["key"]}, {"reason": "\x1b[2J"}, {"restart": 1}, {"state": None}, {"detail": {}}]
+)
+def test_installer_that_says_what_no_installer_says(item, tmp_path, lie):
+    offer = devloop.prepare(item, device(item), changed(item, tmp_path))
+    told = {"restart": False, "state": "refused", "reason": "key", "detail": ""} | lie
+    with pytest.raises(GatehouseError, match="did not answer as expected of its installer"):
+        devloop.bring(Board("", "", "\x1e" + json.dumps(told)), offer, lambda _: None, lambda _: None)
+
+
+def test_answer_that_nests_too_deep_is_an_error():
+    with pytest.raises(GatehouseError, match="did not answer as expected"):
+        devloop.greet(Board("", "\x1e" + "[" * 100_000))

@@ -155,6 +155,8 @@ def sources(folder: Path) -> list[tuple[Path, str]]:
             target = path.relative_to(folder).as_posix()
             if target.endswith(".py"):
                 target = target[:-3] + ".mpy"
+            if path.exists() and not path.is_file():
+                raise GatehouseError(f"{path} is no file, but a pipe, socket or device: take it out", "path")
             try:
                 core.check_path(target)
             except GatehouseError as error:
@@ -169,7 +171,10 @@ def sources(folder: Path) -> list[tuple[Path, str]]:
 
 def _packages(listing: Path) -> Iterator[tuple[str, Path]]:
     """(path in the application tree, file) of the third-party modules that a source tree asks for."""
-    names = listing.read_text().split("\n") if listing.is_file() else []
+    try:
+        names = listing.read_text(encoding="utf-8").split("\n") if listing.is_file() else []
+    except UnicodeDecodeError:
+        raise GatehouseError(f"{listing} is not UTF-8: a list of modules, one a line, is expected", "format") from None
     for name in filter(None, (line.partition("#")[0].strip() for line in names)):
         folder = THIRD_PARTY / name
         if not name.isidentifier() or not (folder / f"{name}.py").is_file():

@@ -8,6 +8,7 @@ trust store flagged dev (docs/keys.md), and the device reports itself degraded u
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import textwrap
@@ -16,15 +17,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import build, keys, pack, product, suit, trust_store
+from . import build, keys, pack, product, suit, topics, trust_store
 from .cable import Cable
 from .errors import GatehouseError
 
 VALID_S = 3600  # a build is for now: an envelope that is found later installs nothing
+_UNEXPECTED = "the device did not answer as expected"
 _RESULT = "\x1e"  # before the answer, which other lines of the device come before
 
 # What runs on the device, at its REPL. A started Boot has armed the watchdog: each step feeds it, and a cable that is
-# pulled out ends in a reset and the release that ran before. Boots that we have cut short are no sign of a fault.
+# pulled out ends in a reset and the release that ran before. Boots that we have cut short are no sign of a fault: nor
+# that of a trial, and the one that our reset has ended.
 _START = """
 import sys
 sys.path[:] = (".frozen", "/lib")
@@ -36,6 +39,10 @@ boot = slots.current
 boot.healthy()
 if boot.mode == "recovery" and boot.record and boot.record.active:
     boot.record.quiet = record.QUIET_LIMIT - 1
+    boot.record.save()
+if boot.mode == "trial":
+    from gatehouse import transitions
+    boot.record.tries = min(boot.record.tries + 2, transitions.TRIES)
     boot.record.save()
 """
 _FACTS = """
@@ -54,12 +61,14 @@ _CLOCK = """
 import machine
 machine.RTC().datetime({})
 """
-_OPEN = """
+CLEAN = """
 import os
-from binascii import unhexlify
 for name in os.listdir("/state"):
     if name.startswith("upload-"):
-        record.remove("/state/" + name)
+        os.remove("/state/" + name)
+"""
+_OPEN = """
+from binascii import unhexlify
 pack = open(record.upload_path(unhexlify({!r})), "wb")
 """
 _OFFER = """
@@ -102,7 +111,7 @@ class Device:
     version: str | None
     dev: bool
     clock: int | None
-    index: pack.Index | None
+    index: pack.Index | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +151,25 @@ def greet(cable: Cable) -> Device:
             raise
         raise GatehouseError(f"{error}; there is no device on this board yet: gatehouse flash", "state") from None
     told = _answer(cable.run(_FACTS))
-    if not told["id"]:
-        raise GatehouseError(f"the board at {cable.port} has no identity ({told['failure']}): gatehouse flash", "state")
-    index = base64.b64decode(told.pop("index"))
-    told.pop("failure")
-    told["vendor"], told["device"] = bytes.fromhex(told["vendor"]), bytes.fromhex(told["device"])
-    return Device(**told, index=pack.parse_index(index, "the device's index") if index else None)
+    if told.get("id") is None:
+        why = told.get("failure")
+        raise GatehouseError(f"the board at {cable.port} has no identity ({why}): gatehouse flash", "state")
+    try:
+        found, index = _device(told)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise GatehouseError(f"{_UNEXPECTED}, but: {error!r}", "format") from None
+    return dataclasses.replace(found, index=pack.parse_index(index, "the device's index") if index else None)
+
+
+def _device(told: dict[str, Any]) -> tuple[Device, bytes]:
+    """A device's own words, each held against what it can be, and its index. ValueError and its kin for others."""
+    kinds = {"model": str, "mode": str, "version": str | None, "dev": bool, "clock": int | None}
+    wrong = [name for name, kind in kinds.items() if not isinstance(told[name], kind)]
+    vendor, device = bytes.fromhex(told["vendor"]), bytes.fromhex(told["device"])
+    if wrong or not topics.is_device_id(told["id"]) or (len(vendor), len(device)) != (16, 16):
+        raise ValueError(", ".join(wrong) or "id")
+    found = Device(told["id"], told["model"], vendor, device, told["mode"], told["version"], told["dev"], told["clock"])
+    return found, base64.b64decode(told["index"].strip(), validate=True)
 
 
 def board_of(item: product.Product, device: Device) -> product.Board:
@@ -220,6 +242,7 @@ def bring(cable: Cable, offer: Offer, step: Callable[[int], None], shown: Callab
 
     step(bytes) follows each body, shown(byte) what the device prints meanwhile.
     """
+    cable.run(CLEAN)
     cable.run(_OPEN.format(hashlib.sha256(offer.envelope).hexdigest()))
     for at, data in offer.missing:
         cable.put("pack", at, data, "boot.feed()")
@@ -231,7 +254,12 @@ def bring(cable: Cable, offer: Offer, step: Callable[[int], None], shown: Callab
         shown(byte)
 
     cable.run(_OFFER.format(base64.b64encode(offer.envelope).decode()), hear)
-    return Outcome(**_answer(told.decode(errors="replace")))
+    found = _answer(told.decode(errors="replace"))
+    restart, state, reason, detail = (found.get(name) for name in ("restart", "state", "reason", "detail"))
+    named = reason is None or (isinstance(reason, str) and reason.replace("-", "").isalnum())
+    if not (isinstance(restart, bool) and isinstance(state, str) and named and isinstance(detail, str)):
+        raise GatehouseError(f"{_UNEXPECTED} of its installer", "format")
+    return Outcome(restart, state, reason, detail)
 
 
 def _answer(text: str) -> dict[str, Any]:
@@ -239,9 +267,9 @@ def _answer(text: str) -> dict[str, Any]:
     _, mark, told = text.rpartition(_RESULT)
     try:
         found = json.loads(told.splitlines()[0]) if mark else None
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):
         found = None
     if not isinstance(found, dict):
         said = textwrap.shorten(text, 200) or "nothing"
-        raise GatehouseError(f"the device did not answer as expected, but: {said}", "format")
+        raise GatehouseError(f"{_UNEXPECTED}, but: {said}", "format")
     return found

@@ -39,12 +39,14 @@ def command(port: str, source: Path | None, no_log: bool, product_dir: str | Non
     started = time.monotonic()
     with Cable(port) as cable:
         cable.interrupt(ui.say)
-        device = devloop.greet(cable)
         try:
+            device = devloop.greet(cable)
             outcome, offer = _bring(cable, item, device, built)
-        finally:
-            with contextlib.suppress(GatehouseError):  # whatever it is, the device goes on
+            with contextlib.suppress(GatehouseError):  # what is installed begins at the next restart, whosever it is
                 cable.restart()
+        except BaseException:  # whatever it is, Ctrl-C too: the board goes on
+            cable.abandon(devloop.CLEAN)
+            raise
         if not outcome.restart:
             raise GatehouseError(_refusal(device, outcome), outcome.reason)
         seconds = time.monotonic() - started

@@ -113,6 +113,8 @@ def test_without_host(desk: Desk) -> None:
     [
         ("192.0.2.1", "is not an address of this machine"),
         ("0.0.0.0", "no address that can be reached"),  # noqa: S104 it is refused
+        ("255.255.255.255", "no address that can be reached"),
+        ("224.0.0.1", "no address that can be reached"),
         ("::1", "no IPv4 address"),
     ],
 )

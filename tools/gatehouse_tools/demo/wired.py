@@ -128,7 +128,7 @@ def check_host(host: str | None, port: str) -> None:
         raise UsageError(f"--host {host}: {error}; give {advice}") from None
     except OSError:
         raise UsageError(f"--host {host} is not an address of this machine; give {advice}") from None
-    if found.is_unspecified:
+    if found.is_unspecified or found.is_multicast or found.is_reserved:  # that: 255.255.255.255, too
         raise UsageError(f"--host {host} is no address that can be reached; give {advice}")
     if found.is_loopback and not is_terminal(port):
         raise UsageError(f"--host {host} is this machine's loopback, which a board cannot reach; give {advice}")

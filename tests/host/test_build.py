@@ -1,5 +1,6 @@
 """From source to a signed release: what is compiled, what is left out, what is refused before it is signed."""
 
+import os
 import re
 import subprocess
 import time
@@ -249,3 +250,19 @@ def test_another_key_signs_when_told_so(item, tmp_path):
     keys.save(keys.generate(), tmp_path / "stranger.pem")
     made = shop.release(item, "1.0.0", signers=[keys.load(tmp_path / "stranger.pem")])
     refused("key", "known key", suit.verify, made.envelope.read_bytes(), item.public_keys().values())
+
+
+def test_what_is_no_file_is_not_waited_for(item):
+    """Reading a pipe waits for somebody who writes."""
+    os.mkfifo(item.firmware / "data" / "pipe.txt")
+    refused("path", "pipe.txt is no file", built, item.firmware)
+    (item.firmware / "data" / "pipe.txt").unlink()
+    (item.firmware / "data" / "pipe.txt").write_text("words")
+    assert "data/pipe.txt" in [entry.path for entry in built(item.firmware).index.entries]
+
+
+def test_list_of_modules_is_text(item):
+    (item.firmware / "packages.txt").write_bytes(b"\xff\xfe\n")
+    refused("format", "packages.txt is not UTF-8", built, item.firmware)
+    (item.firmware / "packages.txt").write_text("# \u00e4\n", encoding="utf-8")
+    built(item.firmware)

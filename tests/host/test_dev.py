@@ -15,6 +15,7 @@ import serial
 import shop
 
 from gatehouse_tools import build, cable, devloop, pack, releases, suit, trust_store
+from gatehouse_tools.commands import dev as dev_command
 from gatehouse_tools.errors import GatehouseError
 
 
@@ -250,9 +251,25 @@ def test_board_that_never_stops_sending_is_left(story, monkeypatch):
     """The twin is every device of tests/system/test_dev.py."""
     monkeypatch.setattr(cable, "SILENCE_S", 1.0)
     monkeypatch.setattr(cable, "MOST", 5000)
+    monkeypatch.setattr(cable, "ANSWER_S", 5.0)
     monkeypatch.setattr(cable, "WRITE_S", 0.2)
     with Liar(story) as board, pytest.raises(GatehouseError, match="sends without end|does not answer any more"):
         command(board.port)
+
+
+@pytest.mark.parametrize(("most", "seconds"), [(2, 60.0), (100, -1.0)])
+def test_answer_is_bounded_in_bytes_and_in_time(monkeypatch, most, seconds):
+    def read(board, bytes_, seconds):
+        monkeypatch.setattr(cable, "MOST", bytes_)
+        monkeypatch.setattr(cable, "ANSWER_S", seconds)
+        with cable.Cable(board.port) as at:
+            at._expect()
+            return at._transport.serial.read(3)
+
+    with Liar(lambda board: board.flood(b"a")) as board:
+        assert read(board, 3, 60.0) == b"aaa"
+        with pytest.raises(GatehouseError, match="sends without end"):
+            read(board, most, seconds)
 
 
 def test_board_that_goes_on_for_ever_byte_by_byte_is_left(monkeypatch):
@@ -261,7 +278,6 @@ def test_board_that_goes_on_for_ever_byte_by_byte_is_left(monkeypatch):
         board.flood(b"OK.")
 
     monkeypatch.setattr(cable, "ANSWER_S", 0.2)
-    monkeypatch.setattr(cable, "MOST", 1 << 40)
     with Liar(story) as board, pytest.raises(GatehouseError, match="sends without end"):
         command(board.port)
 
@@ -360,3 +376,43 @@ def test_installer_that_says_what_no_installer_says(item, tmp_path, lie):
 def test_answer_that_nests_too_deep_is_an_error():
     with pytest.raises(GatehouseError, match="did not answer as expected"):
         devloop.greet(Board("", "\x1e" + "[" * 100_000))
+
+
+@pytest.mark.parametrize(("told", "word"), [("OSError: 28", "has no room"), ("OSError: 5", "says: OSError: 5")])
+def test_flash_that_is_full_is_told(item, tmp_path, monkeypatch, told, word):
+    def full(*_):
+        raise GatehouseError(f"the board at /dev/ttyX says: {told}", "state")
+
+    board = Board("", "")
+    monkeypatch.setattr(board, "put", full)
+    offer = devloop.prepare(item, device(item), changed(item, tmp_path))
+    with pytest.raises(GatehouseError, match=word):
+        devloop.bring(board, offer, lambda _: None, lambda _: None)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), GatehouseError("the board says: ImportError", "state")])
+def test_whatever_happens_at_the_prompt_the_board_is_let_go(item, monkeypatch, fault):
+    """Somebody else's MicroPython, and Ctrl-C: no watchdog would end that prompt."""
+    left = []
+    monkeypatch.setattr(dev_command, "Cable", lambda port: Held(left))
+    monkeypatch.setattr(devloop, "greet", lambda _: (_ for _ in ()).throw(fault))
+    assert shop.run("dev", "--port", "/dev/ttyX", "--product", item.root).code == 1
+    assert left == [devloop.CLEAN], "and what has come of the pack goes"
+
+
+class Held(Board):
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def interrupt(self, say):
+        pass
+
+    def abandon(self, code="pass"):
+        self.left.append(code)

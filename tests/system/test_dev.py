@@ -159,6 +159,38 @@ def test_production_build_gives_no_prompt(
     assert "never to be seen" not in bench.log.read_text(errors="replace")
 
 
+def test_production_build_with_a_reset_line_is_no_worse_for_it(
+    bench: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reset is a boot without a sign of health, and the fourth of those in a row is recovery."""
+    from gatehouse_tools.sim.board import Board
+
+    bench.board.close()
+    bench.board = Board(bench.image, heap="128wK", log=bench.log, terminal=True, production=True, slow_start=True)
+
+    def reset(_: cable.Cable) -> bool:
+        bench.board.power_off()
+        bench.board.power_on()
+        return True
+
+    monkeypatch.setattr(cable.Cable, "_reset", reset)
+    with cable.Cable(bench.board.terminal) as at, pytest.raises(GatehouseError, match="no prompt"):
+        at.interrupt(lambda _: None)
+    assert 1 < bench.board.boots <= cable.RESETS
+    reset(at)  # and one by hand
+    assert bench.runs("1.0.0").claims["mode"] == "active"
+
+
+def test_trial_is_no_worse_for_somebody_who_cannot_wait(bench: Device, tmp_path: Path) -> None:
+    """Each of these calls ends one boot of the trial and is another: three tries are gone after two calls."""
+    first = dev(bench, working_copy(tmp_path, "the change"))
+    for number in range(3):
+        with pytest.raises(GatehouseError, match="refused: busy .*wait until it has confirmed"):
+            dev(bench, working_copy(tmp_path, f"change {number}"))
+    assert bench.runs(first["version"])
+    bench.tells("confirmed", None)
+
+
 def test_flag_is_told_while_it_is_there(tmp_path: Path, seed: int) -> None:
     with Shop(tmp_path / "stage", "mosquitto", lambda _: None, lambda _: None) as stage:
         device = Device(stage, tmp_path, seed)

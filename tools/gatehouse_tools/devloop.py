@@ -245,7 +245,13 @@ def bring(cable: Cable, offer: Offer, step: Callable[[int], None], shown: Callab
     cable.run(CLEAN)
     cable.run(_OPEN.format(hashlib.sha256(offer.envelope).hexdigest()))
     for at, data in offer.missing:
-        cable.put("pack", at, data, "boot.feed()")
+        try:
+            cable.put("pack", at, data, "boot.feed()")
+        except GatehouseError as error:
+            if "OSError: 28" not in str(error) and "ENOSPC" not in str(error):
+                raise
+            told = f"the board's flash has no room for a pack of {len(offer.pack)} bytes beside what runs"
+            raise GatehouseError(f"{told}: take something out of the working copy", "full") from None
         step(len(data))
     told = bytearray()
 

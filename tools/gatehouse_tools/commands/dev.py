@@ -92,7 +92,8 @@ def _dots(byte: bytes) -> None:
 
 def _refusal(device: devloop.Device, outcome: devloop.Outcome) -> str:
     """What the device's installer said, and what to do."""
-    told = f"{device.id} {outcome.state}: {outcome.reason or 'held back'}"
+    state = "refused" if outcome.state == "trial" else outcome.state  # that is the other one's
+    told = f"{device.id} {state}: {outcome.reason or 'held back'}"
     told += f" ({outcome.detail})" if outcome.detail else ""
     advice = {
         "key": "its trust anchors know no developer's key: gatehouse trust next --dev --new-key dev, and publish it",

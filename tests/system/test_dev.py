@@ -185,7 +185,7 @@ def test_trial_is_no_worse_for_somebody_who_cannot_wait(bench: Device, tmp_path:
     """Each of these calls ends one boot of the trial and is another: three tries are gone after two calls."""
     first = dev(bench, working_copy(tmp_path, "the change"))
     for number in range(3):
-        with pytest.raises(GatehouseError, match="refused: busy .*wait until it has confirmed"):
+        with pytest.raises(GatehouseError, match=r"refused: busy .*wait until it has confirmed"):
             dev(bench, working_copy(tmp_path, f"change {number}"))
     assert bench.runs(first["version"])
     bench.tells("confirmed", None)

@@ -159,8 +159,8 @@ class Cable:
         data = self._read(size)
         self._left -= len(data)
         if self._left < 0 or time.monotonic() > self._until:
-            told = f"the board at {self.port} sends without end, which no device of Gatehouse does: look with a terminal"
-            raise GatehouseError(f"{told} what it is (mpremote connect {self.port} repl)", "size")
+            told = f"the board at {self.port} sends without end, which no device of Gatehouse does"
+            raise GatehouseError(f"{told}: look with a terminal what it is (mpremote connect {self.port} repl)", "size")
         return bytes(data)
 
     @contextlib.contextmanager

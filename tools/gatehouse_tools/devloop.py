@@ -250,8 +250,8 @@ def bring(cable: Cable, offer: Offer, step: Callable[[int], None], shown: Callab
         except GatehouseError as error:
             if "OSError: 28" not in str(error) and "ENOSPC" not in str(error):
                 raise
-            told = f"the board's flash has no room for a pack of {len(offer.pack)} bytes beside what runs"
-            raise GatehouseError(f"{told}: take something out of the working copy", "full") from None
+            full = f"the board's flash has no room for a pack of {len(offer.pack)} bytes beside what runs"
+            raise GatehouseError(f"{full}: take something out of the working copy", "full") from None
         step(len(data))
     told = bytearray()
 

@@ -22,7 +22,7 @@ help: ## this list
 
 demo: ## the whole story on this machine, told in the terminal and on a page: http://127.0.0.1:8259/
 	$(SETUP) demo
-	@$(if $(strip $(ARGS)),,test -t 0 && test -t 1 || once=--once;) $(BIN)/gatehouse demo $$once $(ARGS) # it stays where somebody can press Ctrl-C
+	@$(if $(filter --port% --no-story --replay% --device%,$(ARGS)),,test -t 0 && test -t 1 || once=--once;) $(BIN)/gatehouse demo $$once $(ARGS) # it stays where somebody can press Ctrl-C
 
 test: ## every test: in MicroPython, of the host tools, of whole devices against Mosquitto
 	$(SETUP) test

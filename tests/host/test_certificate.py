@@ -19,7 +19,7 @@ def item(tmp_path: pathlib.Path) -> product.Product:
     return shop.make(tmp_path / "the shop", domain="gatehouse.example")
 
 
-def certificate(item: product.Product, *arguments: str) -> shop.Done:
+def certificate(item: product.Product, *arguments: str) -> shop.Result:
     return shop.run("certificate", *arguments, "--json", "--product", item.root)
 
 

@@ -528,6 +528,13 @@ def test_demo_without_a_terminal_runs_once_and_gives_its_exit_code(makefile):
     assert done.returncode == 2  # make's own code for "a command failed"
 
 
+@pytest.mark.parametrize("option", ["--port 9000", "--port=9000", "--no-story", "--replay", "--device /dev/null"])
+def test_what_cannot_run_once_is_left_as_it_is(makefile, option):
+    command = ["make", "demo", "PYTHON=true", f"ARGS={option}"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **makefile)
+    assert done.stdout == f"gatehouse demo {option}\n"
+
+
 def test_demo_in_a_terminal_stays(makefile):
     ours, theirs = pty.openpty()
     with subprocess.Popen(["make", "demo", "PYTHON=true"], stdin=theirs, stdout=theirs, stderr=theirs, **makefile):

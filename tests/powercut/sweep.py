@@ -181,7 +181,8 @@ class Worker:
                 return run.operations, f"{run.end} {run.detail} {run.lines}"
             again = bench.run(IDLE, online=True, pins=case.phase.later)
             bench.power_off()
-            return run.operations, case.target(again, bench.image())
+            wrong = case.target(again, bench.image())
+            return run.operations, f"{wrong}; {run.lines}; {again.lines}" if wrong else ""
 
     def run(self, task: Task) -> Tally:
         """One first cut, and its second cuts."""

@@ -38,6 +38,7 @@ _STAYING = ("slots", "status", "installer", "offers", "link", "wifi")
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
 _BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: collecting would take most of the time
 _SHARE = const(8)  # the part of the room that is left in the end in which garbage may lie
+_QUARTERS = const(7)  # of what the core takes: so much comes on top of it, access control and HTTPS included
 _PIECE = const(512)  # bytes that a buffer or a message takes at once, in a heap that is in pieces
 _PACKAGE = "gatehouse"
 
@@ -79,10 +80,10 @@ def settle():
 def threshold(free, taken):
     """Bytes between two collections, for a heap of so many free and taken bytes once the core is loaded.
 
-    An application, its connections and an update take about as much again as the core (docs/memory.md): what is free
-    beyond that is room for garbage, and each collection less is time for the device's work.
+    An application with access control, its connections and an update take not twice what the core does
+    (docs/memory.md). What is free beyond that is room for garbage; each collection less is time for the device's work.
     """
-    return max(_THRESHOLD, min(_BUSY_THRESHOLD, (free - taken) // _SHARE))
+    return max(_THRESHOLD, min(_BUSY_THRESHOLD, (free - taken * _QUARTERS // 4) // _SHARE))
 
 
 def spare(size):

@@ -26,9 +26,9 @@ def settled(free, taken):
 def test_threshold_follows_the_room():
     for free, taken, expected in (
         (60000, 100000, 2048),  # less is free than an application and an update may take
-        (100000, 100000, 2048),
-        (124000, 100000, 3000),
-        (180000, 100000, 10000),
+        (175000, 100000, 2048),
+        (199000, 100000, 3000),
+        (255000, 100000, 10000),
         (900000, 100000, 16384),
         (2000000000, 100000, 16384),
     ):
@@ -36,11 +36,11 @@ def test_threshold_follows_the_room():
 
 
 def test_a_small_heap_settles_with_the_threshold_that_modules_are_loaded_with():
-    assert settled(100000, 93000) == [2048, 2048]
+    assert settled(165408, 93664) == [2048, 2048], "128wK, where docs/memory.md was measured"
 
 
 def test_a_roomy_heap_is_collected_less_often_once_the_modules_are_loaded():
-    assert settled(165000, 93000) == [2048, 9000]
+    assert settled(234750, 93000) == [2048, 9000]
 
 
 def test_what_is_busy_leaves_the_threshold_as_it_was():

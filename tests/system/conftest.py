@@ -39,7 +39,7 @@ class Device:
         shop: Stage,
         folder: Path,
         seed: int,
-        heap: str = "128wK",
+        heap: str = "160wK",  # room for garbage, so half the time; the board's own 128wK where the heap is the matter
         *options: str,
         terminal: bool = False,
         slow_start: bool = False,

@@ -26,7 +26,7 @@ from gatehouse_tools.sim import runtime
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 0xF0000  # of the file system, as in boards/unix/partitions.csv
 SCRIPTS = ROOT / "bench" / "device"
-HEAP = "80wK"  # the smallest that the core was made for; boards/unix/board.toml has the board's
+HEAP = "80wK"  # the board's
 _LIMIT_S = 120
 _STOP = "MemoryError"  # what a script ends with that has found no memory
 

@@ -8,8 +8,7 @@ without reading back. The update is all that Installer.offer() does, from the en
 index, download, hashing, writing, reading every byte back, the atomic switch. Time is CPU time of the device's process,
 which waiting and other programs do not lengthen; limits allow one signature on top, which is taken off before the
 ratio. "As on the device" loads the core's modules from flash as they are needed and collects garbage as often as
-memory.settle() says, in the board's heap and in a small one; "resident" has them in memory, in a large heap, with the
-collector's own choice of time.
+memory.settle() says; "resident" has them in memory, in a large heap, with the collector's own choice of time.
 """
 
 from __future__ import annotations
@@ -24,20 +23,13 @@ WHY = """
 What holds it back: reading every byte back and hashing it again is what the limit leaves room for, and nothing else
 (the last row). On top of that come two passes over the index with 40 entries decoded each, looking up and removing
 files that are not there, and a mkdir for each file instead of each folder. "As on the device" is collecting garbage
-every few KB, the more often the smaller the heap is: each read of a KB leaves about as much behind. The boot's
-verification decodes and checks 40 entries.
+every few KB: each read of a KB leaves about as much behind. The boot's verification decodes and checks 40 entries.
 """
 REPEATS = 9
 MODES: dict[str, dict[str, Any]] = {
-    "board": {"resident": False, "heap": "128wK"},
     "device": {"resident": False},
     "resident": {"resident": True, "heap": "256wK", "threshold": -1},
 }
-WORDS = (
-    ("resident", "modules resident"),
-    ("board", "as on the device, 128wK"),
-    ("device", "as on the device, 80wK"),
-)
 
 
 def rows() -> list[Row]:
@@ -78,7 +70,7 @@ def rows() -> list[Row]:
     made = [Row("plain: receive, hash, write", base / 1000, "ms"), Row("one signature", signature / 1000, "ms")]
     for kind, number in (("raw", 2), ("deflated", 3)):
         limit = 1.3 if kind == "raw" else None
-        for name, words in WORDS:
+        for name, words in (("resident", "modules resident"), ("device", "as on the device, 80wK")):
             cpu = middle(f"{name} {number}", "cpu")
             made.append(Row(f"{kind} update / plain, time", (cpu - signature) / base, "times", limit, note=words))
         wall = middle(f"resident {number}", "us") / middle("plain", "us")

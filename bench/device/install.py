@@ -53,8 +53,6 @@ def run(options):
         _watch(installer.Installer, "_admit")
         _watch(tree, "verify")
         _watch_async(unpack, "fill")
-    else:
-        gc.threshold(memory.threshold(gc.mem_free(), gc.mem_alloc()))  # as memory.settle() in the end
     boot = slots.boot()
     with open("/offer.suit", "rb") as file:
         envelope = file.read()

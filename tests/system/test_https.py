@@ -180,13 +180,13 @@ class Client:
             return dict(found)
 
     def _connected(self, port: int) -> ssl.SSLSocket:
-        """A connection. Who comes before the device has let go of the one before is reset, before anything is asked."""
+        """A connection. Who comes before the device has let go of the one before is sent away unasked."""
         end = time.monotonic() + 20
         while True:
             raw = socket.create_connection(("127.0.0.1", port), 30)
             try:
                 return self.context.wrap_socket(raw, server_hostname=self.device.id)
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLEOFError):
                 raw.close()
                 assert time.monotonic() < end, self.device.log.read_text()[-3000:]
                 time.sleep(0.05)

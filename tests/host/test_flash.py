@@ -238,6 +238,10 @@ def test_a_given_sha256_must_be_the_firmwares(item, firmware, tmp_path):
     assert call(item, "--firmware", firmware, "--sha256", good.upper(), "--dry-run").code == 0
 
 
+def test_a_port_that_is_none(item, firmware):
+    call(item, "--firmware", firmware, "--port", "foo://x").refused(1, "foo://x: stopped while the board is looked for")
+
+
 def untouched(rom):
     return rom.writes == [] and rom.erased == 0 and rom.flash.startswith(b"before")
 

@@ -125,7 +125,10 @@ def connect(port: str, chip: str, board: str, baud: int) -> Iterator[Found]:
     esp = None
     try:
         with _errors(port, "is looked for", "hold BOOT while you press RESET, and check cable and port"):
-            esp = cmds.detect_chip(port, connect_attempts=CONNECT_ATTEMPTS)
+            try:
+                esp = cmds.detect_chip(port, connect_attempts=CONNECT_ATTEMPTS)
+            except ValueError as error:  # a URL of a kind that pyserial does not know
+                raise OSError(str(error)) from None
         found = str(esp.CHIP_NAME)
         if found != stock.chip_name(chip):
             told = f"{port} has an {found}; {board} has an {stock.chip_name(chip)}"

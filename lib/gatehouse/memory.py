@@ -38,7 +38,7 @@ _STAYING = ("slots", "status", "installer", "offers", "link", "wifi")
 _THRESHOLD = const(2048)  # bytes between collections: garbage is used again before new memory is broken into
 _BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: collecting would take most of the time
 _SHARE = const(8)  # the part of the room that is left in the end in which garbage may lie
-_QUARTERS = const(7)  # of what the core takes: so much comes on top of it, access control and HTTPS included
+_QUARTERS = const(7)  # seven quarters of what the core takes come on top, access control and HTTPS included
 _PIECE = const(512)  # bytes that a buffer or a message takes at once, in a heap that is in pieces
 _PACKAGE = "gatehouse"
 

@@ -91,6 +91,26 @@ def test_what_a_crash_left_is_no_obstacle(item: product.Product, left: str) -> N
     pair(item.ca, "broker")
 
 
+def test_a_crash_between_key_and_certificate_keeps_the_pair_before(
+    item: product.Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (item.ca / name).read_bytes() for name in ("broker.pem", "broker-key.pem")}
+    real = pathlib.Path.replace
+
+    def replace(path: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+        if target.name == "broker.pem":
+            raise OSError(5, "the power went")
+        return real(path, target)
+
+    with monkeypatch.context() as crash:
+        crash.setattr(pathlib.Path, "replace", replace)
+        certificate(item, "broker").refused(1, "the power went")
+    done = certificate(item, "broker")
+    assert done.code == 0, done.err
+    assert [pathlib.Path(name).read_bytes() for name in done.json["before"]] == list(before.values())
+    pair(item.ca, "broker")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

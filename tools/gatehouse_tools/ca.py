@@ -117,9 +117,16 @@ def create(folder: Path, name: str, broker_names: Sequence[str] = ()) -> list[Pa
     )
     made = _save(folder, "ca", Issued(certificate, key))
     authority = Authority(folder)
-    made += _save(folder, "broker", authority.issue("broker", (*BROKER_NAMES, *broker_names), SERVER_DAYS, server=True))
-    made += _save(folder, "host", authority.issue(topics.HOST, days=HOST_DAYS))
+    made += _save(folder, "broker", _own(authority, "broker", (*BROKER_NAMES, *broker_names)))
+    made += _save(folder, "host", _own(authority, "host"))
     return made
+
+
+def _own(authority: Authority, name: str, names: Sequence[str] = ()) -> Issued:
+    """A new pair for the broker, with its host names, or for the host tools."""
+    if name == "broker":
+        return authority.issue("broker", names, SERVER_DAYS, server=True)
+    return authority.issue(topics.HOST, days=HOST_DAYS)
 
 
 @dataclass(frozen=True)
@@ -147,10 +154,7 @@ def renew(folder: Path, name: str, more: Sequence[str] = ()) -> Renewed:
         kept = f"{name}-before-{old.serial_number:x}"
         before = [folder / f"{kept}.pem", folder / f"{kept}-key.pem"]
     names = list(dict.fromkeys((*names, *more)))
-    if name == "broker":
-        issued = authority.issue("broker", names, SERVER_DAYS, server=True)
-    else:
-        issued = authority.issue(topics.HOST, days=HOST_DAYS)
+    issued = _own(authority, name, names)
     fresh = folder / f"{name}-new.pem", folder / f"{name}-new-key.pem"
     try:
         for one in fresh:

@@ -21,7 +21,7 @@ _DESCRIPTION = 32  # place of esp_app_desc_t: the begin of the first segment
 _DESCRIPTION_MAGIC = 0xABCD5432
 _TEXTS = struct.Struct("<II8x32s32s16s16s32s")  # magic, secure version; version, project, time, date, ESP-IDF
 # sys.version and the banner of every build: "MicroPython v1.28.0 on 2026-04-06".
-VERSION = re.compile(rb"MicroPython (v(\d{1,3})\.(\d{1,3})[\w.+-]{0,40}) on 20\d\d-")
+VERSION = re.compile(rb"MicroPython (v\d{1,3}\.\d{1,3}[\w.+-]{0,40}) on 20\d\d-")
 OLDEST = (1, 24)  # with tls, vfs and deflate built in, and each chip's temperature sensor
 
 
@@ -124,9 +124,9 @@ def split(data: bytes, chip: str, what: str) -> Firmware:
 
 def _check_micropython(app: Image, what: str) -> None:
     """GatehouseError("format" | "version") unless it is a MicroPython that the core can run on."""
-    found = VERSION.search(app.data)
-    if not found:
+    if not app.micropython:
         raise GatehouseError(f"the application in {what} is no MicroPython: it holds none's version", "format")
-    if (int(found[2]), int(found[3])) < OLDEST:
+    major, minor = re.findall(r"\d+", app.micropython)[:2]
+    if (int(major), int(minor)) < OLDEST:
         told = f"{what} has MicroPython {app.micropython}; the core needs v{OLDEST[0]}.{OLDEST[1]} or later"
         raise GatehouseError(f"{told}: take a newer one for this board", "version")

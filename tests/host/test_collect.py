@@ -4,6 +4,7 @@ import contextlib
 import hmac
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ import sys
 import time
 import types
 import uuid
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -23,13 +25,14 @@ from test_watch_attacks import better
 
 from cases.report import claims, report_key, sealed
 from gatehouse_tools import broker as brokers
-from gatehouse_tools import collector, journal_live, product, reports, topics
+from gatehouse_tools import cbor, collector, journal_live, product, reports, topics
 from gatehouse_tools.broker import Broker, free_port
 from gatehouse_tools.collector import Message
 from gatehouse_tools.commands import collect as collect_command
 from gatehouse_tools.database import Database, Unavailable
 from gatehouse_tools.errors import GatehouseError, UsageError
 
+ROOT = Path(__file__).resolve().parents[2]
 WAIT = 30
 DEVICES = {"gh-1": reports.Device(report_key(0), b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
 
@@ -378,6 +381,17 @@ def test_entries_that_a_broker_took_and_nobody_has_are_asked_for(tmp_path):
         comes(7)
         assert asked(8, 8) == []
         assert asked(900, 900) == [("gh-1", 900 - collector.RING)], "what a ring can hold"
+
+
+def test_no_ring_is_longer_than_what_a_collector_looks_at():
+    """A device keeps as many as fit. Entries that a broker took are lost where nobody looks as far back as that."""
+    source = (ROOT / "lib" / "gatehouse" / "journal.py").read_text()
+    told = {name: int(value) for name, value in re.findall(r"^_([A-Z]+) = const\((\d+)\)", source, re.MULTILINE)}
+    least = cbor.dumps([1, None, 1, "x"])  # number, no clock yet, boot, event
+    size = 2 + len(least) + told["TAG"]
+    assert size >= 24
+    assert told["SEGMENTS"] * (told["SEGMENT"] - told["HEADER"]) // size <= collector.RING
+    assert collector.MOST > collector.RING, "one of each number at the least"
 
 
 @pytest.mark.parametrize("forged", ["tag", "entry", "before"])

@@ -104,7 +104,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     report = outcome.get_result()
-    device = getattr(item, "funcargs", {}).get("device")
+    device = next((given for given in getattr(item, "funcargs", {}).values() if isinstance(given, Device)), None)
     if report.when == "call" and report.failed and device:
         folder = FAILED / item.name.replace("/", "_")
         shutil.rmtree(folder, ignore_errors=True)

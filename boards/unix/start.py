@@ -42,10 +42,20 @@ def _run(path, names, host, late):
     except SystemExit:
         return b"soft-reset"
     except BaseException as error:  # noqa: BLE001 as on the chip: printed, and then the prompt
-        host.interrupts(-1)
+        _deaf(host)
         sys.print_exception(error)
         return b"repl"
     return b""
+
+
+def _deaf(host):
+    """No more Ctrl-C from now on; one that comes on the way here is the same as the one before."""
+    while True:
+        try:
+            host.interrupts(-1)
+            return
+        except KeyboardInterrupt:
+            pass
 
 
 def _become():

@@ -250,6 +250,7 @@ def output_for_ever(board):
 def test_board_that_never_stops_sending_is_left(story, monkeypatch):
     """The twin is every device of tests/system/test_dev.py."""
     monkeypatch.setattr(cable, "SILENCE_S", 1.0)
+    monkeypatch.setattr(cable, "ENTRY_S", 0.5)
     monkeypatch.setattr(cable, "MOST", 5000)
     monkeypatch.setattr(cable, "ANSWER_S", 5.0)
     monkeypatch.setattr(cable, "WRITE_S", 0.2)
@@ -330,6 +331,25 @@ def test_end_of_the_log_is_not_told_as_a_lost_update():
     with cable.Cable(board.port) as at, pytest.raises(GatehouseError, match="its log ends here, and it goes on"):
         board.__exit__()
         next(at.log())
+
+
+@pytest.mark.parametrize("lost", [0, cable.ENTRIES - 1, cable.ENTRIES])
+def test_raw_repl_is_asked_for_again_where_the_board_had_no_room_to_hear_it(monkeypatch, lost):
+    def story(board):
+        board.hear(b"\x03")
+        board.say(b">>> ")
+        for _ in range(lost):
+            board.hear(b"\x01")
+        board.hear(b"\x01")
+        board.say(b"raw REPL; CTRL-B to exit\r\n>")
+
+    monkeypatch.setattr(cable, "ENTRY_S", 0.3)
+    with Liar(story) as board, cable.Cable(board.port) as at:
+        if lost < cable.ENTRIES:
+            at.interrupt(lambda _: None)
+        else:
+            with pytest.raises(GatehouseError, match="could not enter raw repl"):
+                at.interrupt(lambda _: None)
 
 
 def test_somebody_who_gives_up_leaves_no_board_at_its_prompt(monkeypatch):

@@ -104,7 +104,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     report = outcome.get_result()
-    device = next((given for given in getattr(item, "funcargs", {}).values() if isinstance(given, Device)), None)
+    given = [one for one in getattr(item, "funcargs", {}).values() if isinstance(one, Device) and one.board.boots]
+    device = given[-1] if given else None
     if report.when == "call" and report.failed and device:
         folder = FAILED / item.name.replace("/", "_")
         shutil.rmtree(folder, ignore_errors=True)

@@ -27,6 +27,8 @@ RESETS = 2  # by cable: one that misses the window is a boot without a sign of h
 BY_CABLE_S = 9.0  # for them
 BY_HAND_S = 60.0  # somebody has to find the button
 SILENCE_S = 20.0  # without a byte: over the slowest step of an update, an erased 64 KiB
+QUIET_S = 0.1  # without a byte: the board has heard all that interrupted it, 260 bytes at most
+ENTRIES, ENTRY_S = 3, 4.0  # times that the raw REPL is asked for, and seconds for it: what is sent may find no room
 WRITE_S = 5.0  # for the board to take what is sent: at a UART it is gone at once, over USB somebody has to read
 ANSWER_S = 600.0  # to one command: over the longest update
 MOST = 1 << 18  # bytes of an answer: the largest index in Base64, or the dots of that update
@@ -84,13 +86,32 @@ class Cable:
                     self._transport.serial.write(_CTRL_C)
                     time.sleep(0.002)
                     seen = (seen + self._read(self._transport.serial.in_waiting))[-1024:]
-                self._expect()
-                with _quiet():
-                    self._transport.enter_raw_repl(soft_reset=False)
+                self._enter()
         except BaseException as error:
             if _PROMPT in seen or isinstance(error, KeyboardInterrupt):
                 self.abandon()
             raise
+
+    def _enter(self) -> None:
+        """From the prompt into the raw REPL. What interrupted the board is still under way, and fills its buffer."""
+        port = self._transport.serial
+        for attempt in range(ENTRIES):
+            end, quiet = time.monotonic() + ENTRY_S, time.monotonic() + QUIET_S
+            while time.monotonic() < min(end, quiet):
+                if self._read(port.in_waiting):
+                    quiet = time.monotonic() + QUIET_S
+                time.sleep(0.002)
+            self._expect()
+            port.timeout = ENTRY_S
+            try:
+                with _quiet():
+                    self._transport.enter_raw_repl(soft_reset=False, timeout_overall=ENTRY_S)
+                break
+            except TransportError:
+                if attempt == ENTRIES - 1:
+                    raise
+            finally:
+                port.timeout = SILENCE_S
 
     def _reset(self) -> bool:
         """Pull the EN line as a development board wires it. Whether this port has the lines."""

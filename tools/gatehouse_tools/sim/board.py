@@ -175,6 +175,7 @@ class Board:
         self._wire = Wire()
         self._listens = False  # whether MicroPython runs, and hears its UART
         self._prompt = self._raw = False  # whether the REPL is open, and whether it was the raw one last
+        self._reads = False  # whether that has come to reading its first line
         self._interrupted = 0.0  # when it was last
         self._waits = False  # whether the device was asked to interrupt itself
         kinds = ((TERMINAL, terminal), (PRODUCTION, production), (SLOW_START, slow_start))
@@ -385,7 +386,10 @@ class Board:
         if not data or not process or not self._listens:
             return
         interrupting = 3 if self._prompt else -1 if self._made & PRODUCTION else self._bench.interrupting
-        if interrupting >= 0 and interrupting in data and not (self._prompt and process.at_prompt()):
+        if self._prompt and not self._reads:
+            self._reads = process.at_prompt()
+            process.type(data)  # a chip keeps it until the REPL reads; here a signal would end MicroPython
+        elif interrupting >= 0 and interrupting in data and not (self._prompt and process.at_prompt()):
             before, _, after = data.partition(bytes([interrupting]))
             process.type(before)
             if time.monotonic() - self._interrupted < _HELD_S:
@@ -417,7 +421,7 @@ class Board:
         process = self._process
         assert process  # noqa: S101 it asks
         process.prompt()
-        self._prompt = True
+        self._prompt, self._reads = True, False
         if self._raw:
             process.type(b"\x01")  # it is the raw one again
         self._happened("repl")

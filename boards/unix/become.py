@@ -4,7 +4,10 @@ import os
 import sys
 
 import vfs
+from micropython import const
 from shims import flash, host
+
+_TERMINAL = const(1)  # made: its UART has input, as in sim/process.py
 
 _SHIMS = ("time", "os", "vfs", "select", "socket", "machine", "ussl", "micropython")
 _ALSO_WITH_U = ("time", "os", "select", "socket", "machine")  # the unix port's are under these names, too
@@ -36,7 +39,8 @@ def board():
         except OSError:  # this code came from files
             pass
     try:
-        os.mount(vfs.VfsLfs2(flash.Disk(open(image, "r+b"), address, size), progsize=32, readsize=32), "/")
+        kind = flash.HeldDisk if made & _TERMINAL else flash.Disk
+        os.mount(vfs.VfsLfs2(kind(open(image, "r+b"), address, size), progsize=32, readsize=32), "/")
     except OSError:
         print("The filesystem appears to be corrupted.")
         host.end(b"repl")

@@ -190,6 +190,7 @@ def test_ctrl_c_does_not_tear_the_device_from_its_supervisor(bench):
                 except KeyboardInterrupt:
                     count += 1
 
+        print("storm")
         while True:
             try:
                 storm()
@@ -201,6 +202,7 @@ def test_ctrl_c_does_not_tear_the_device_from_its_supervisor(bench):
                 pass
         print("whole", esp32.NVS("h").set_i32("n", 7), esp32.NVS("h").get_i32("n"))
         """)
+    board.wait_line("storm", WAIT)
     hold(board, b"\x03", at_prompt)
     assert "whole None 7" in board.lines
 

@@ -5,7 +5,7 @@ At the operation whose number the supervisor chose the work is done half and the
 model for the supervisor's own operations.
 """
 
-import struct
+from array import array
 
 from micropython import const
 
@@ -19,11 +19,16 @@ _CUT = const(0)  # shared number: the operation at which the power goes, 0 for n
 _OPERATIONS = const(1)  # shared number: operations since power-on
 _FAULT = const(7)  # shared number: the address of an impossible program
 
-_counts = bytearray(16)  # _CUT and _OPERATIONS
+_counts = array(host.WORD, (0, 0))  # _CUT and _OPERATIONS
+_done = memoryview(_counts)[1:]
 
 
 class Disk:
-    """The partition of `size` bytes at `address` of the open image file, as the block device of the file system."""
+    """The partition of `size` bytes at `address` of the open image file, as the block device of the file system.
+
+    A chip's is in C and leaves no garbage, which the device's collector would have to run for: so what is called for
+    each piece of a file has as few variables as fit on MicroPython's stack, 11 words, and makes no object.
+    """
 
     def __init__(self, image, address, size):
         self._image = image
@@ -33,36 +38,24 @@ class Disk:
         self._blank = self._blank_end = 0
 
     def readblocks(self, block, buffer, offset=0):
-        try:
-            host.hold()
-            self._image.seek(self._address + block * _SECTOR + offset)
-            self._image.readinto(buffer)
-        finally:
-            host.release()
+        self._image.seek(self._address + block * _SECTOR + offset)
+        self._image.readinto(buffer)
 
     def writeblocks(self, block, buffer, offset):
         """Program. A bit that would have to become 1 again is a fault of the caller, and ends the run."""
-        try:
-            host.hold()
-            self._program(block, buffer, offset)
-        finally:
-            host.release()
+        self._program(self._address + block * _SECTOR + offset, buffer, self._cut())
 
-    def _program(self, block, buffer, offset):
-        cut = self._cut()
-        image = self._image
-        address = self._address + block * _SECTOR + offset
-        end = address + len(buffer)
-        if self._blank <= address and end <= self._blank_end:
-            self._blank = end
+    def _program(self, address, buffer, cut):
+        if self._blank <= address and address + len(buffer) <= self._blank_end:
+            self._blank = address + len(buffer)
         elif not self._only_clears(address, memoryview(buffer)):
             host.put(_FAULT, address)
             host.end(b"fault")
-        image.seek(address)
+        self._image.seek(address)
         if cut:
-            image.write(memoryview(buffer)[: len(buffer) // 2])
+            self._image.write(memoryview(buffer)[: len(buffer) // 2])
             host.end(b"cut")
-        image.write(buffer)
+        self._image.write(buffer)
 
     def ioctl(self, command, argument):
         if command == 4:
@@ -70,11 +63,7 @@ class Disk:
         if command == 5:
             return _SECTOR
         if command == 6:
-            try:
-                host.hold()
-                self._erase(self._address + argument * _SECTOR)
-            finally:
-                host.release()
+            self._erase(self._address + argument * _SECTOR)
         return 0
 
     def _erase(self, address):
@@ -90,9 +79,10 @@ class Disk:
         """Count one operation; true when it is the one to be done half."""
         host.numbers.seek(_CUT * 8)
         host.numbers.readinto(_counts)
-        cut, done = struct.unpack("<qq", _counts)
-        host.put(_OPERATIONS, done + 1)
-        return done + 1 == cut
+        _counts[1] += 1
+        host.numbers.seek(_OPERATIONS * 8)
+        host.numbers.write(_done)
+        return _counts[1] == _counts[0]
 
     def _only_clears(self, address, view):
         """Whether `view` can be programmed over what stands at `address`."""
@@ -103,3 +93,28 @@ class Disk:
             if int.from_bytes(self._image.read(len(piece)), "little") & new != new:
                 return False
         return True
+
+
+class HeldDisk(Disk):
+    """The same on a board that a Ctrl-C can reach: none tears a step of it apart, as none does what a chip has in C."""
+
+    def readblocks(self, block, buffer, offset=0):
+        try:
+            host.hold()
+            Disk.readblocks(self, block, buffer, offset)
+        finally:
+            host.release()
+
+    def writeblocks(self, block, buffer, offset):
+        try:
+            host.hold()
+            Disk.writeblocks(self, block, buffer, offset)
+        finally:
+            host.release()
+
+    def ioctl(self, command, argument):
+        try:
+            host.hold()
+            return Disk.ioctl(self, command, argument)
+        finally:
+            host.release()

@@ -6,6 +6,7 @@ heap is full. become.py sets the open files.
 """
 
 import struct
+from array import array
 
 from micropython import const
 
@@ -18,7 +19,8 @@ channel = None  # the file: a packet each
 system = None  # os.system
 interruptible = False  # whether a KeyboardInterrupt can come from the UART
 
-_word = bytearray(8)
+WORD = "l" if struct.calcsize("l") == 8 else "q"  # of an array: the first makes small integers, which are no objects
+_word = array(WORD, (0,))  # neither this nor a call of get() or put() allocates: a chip asks its registers
 _answer = bytearray(160)
 
 
@@ -26,12 +28,12 @@ def get(place):
     """One of the shared numbers."""
     numbers.seek(place * 8)
     numbers.readinto(_word)
-    return struct.unpack("<q", _word)[0]
+    return _word[0]
 
 
 def put(place, value):
     """Set one of the shared numbers."""
-    struct.pack_into("<q", _word, 0, value)
+    _word[0] = value
     numbers.seek(place * 8)
     numbers.write(_word)
 

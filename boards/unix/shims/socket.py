@@ -26,7 +26,7 @@ _WAIT_MS = const(10)
 _POLL = const(3)
 _CLOSE = const(4)
 _GET_FILENO = const(10)
-_SILENT = ("read", "readinto", "readline", "write")  # these give None when they would block,
+_SILENT = ("read", "readline")  # these, readinto and write give None when they would block,
 _LOUD = ("recv", "recvfrom", "send", "sendall")  # and these raise
 
 
@@ -52,6 +52,7 @@ class socket(io.IOBase):
             raise OSError(_EAFNOSUPPORT)
         self._socket = taken or _host.socket(family, type, proto)
         self._timeout = None
+        self._poll = None
 
     def settimeout(self, seconds):
         self._timeout = seconds
@@ -84,19 +85,48 @@ class socket(io.IOBase):
         if request == _CLOSE:
             self._socket.close()
         elif request == _POLL and host.get(_LINKED):
-            poll = _poll()
-            poll.register(self._socket, argument)
-            return sum(event for _, event in poll.poll(0))
+            return self._ready(argument)
         return 0
 
+    def _ready(self, events):
+        """Which of these it is ready for. asyncio asks each time that it waits: the poll stays, and nothing is made."""
+        if self._poll:
+            self._poll.modify(self._socket, events)
+        else:
+            self._poll = _poll()
+            self._poll.register(self._socket, events)
+        for _, ready in self._poll.ipoll(0):
+            return ready
+        return 0
+
+    # Most of what is read and written goes through these two, which make nothing either.
+
+    def readinto(self, buffer, size=None):
+        if not host.get(_LINKED) and not self._link_is_back():
+            return self._gone()
+        if size is None:
+            return self._socket.readinto(buffer)
+        return self._socket.readinto(buffer, size)
+
+    def write(self, data, *part):
+        if not host.get(_LINKED) and not self._link_is_back():
+            return self._gone()
+        if part:
+            return self._socket.write(data, *part)
+        return self._socket.write(data)
+
     def __getattr__(self, name):
-        if not host.get(_LINKED) and name in _SILENT + _LOUD and not self._link_is_back():
-            if self._timeout:
-                raise OSError(errno.ETIMEDOUT)
+        if name in _SILENT + _LOUD and not host.get(_LINKED) and not self._link_is_back():
+            self._gone()
             if name in _LOUD:
                 raise OSError(errno.EAGAIN)
             return lambda *_: None
         return getattr(self._socket, name)
+
+    def _gone(self):
+        """None, as from what would block; a socket that may block for so long and no longer raises."""
+        if self._timeout:
+            raise OSError(errno.ETIMEDOUT)
 
     def _link_is_back(self):
         """Wait for it as long as this socket may block."""

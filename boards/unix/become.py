@@ -5,7 +5,7 @@ import sys
 
 import vfs
 from micropython import const
-from shims import flash, host
+from shims import host
 
 _TERMINAL = const(1)  # made: its UART has input, as in sim/process.py
 
@@ -17,6 +17,10 @@ _REMOTE = ("esp32", "network")
 def board():
     """Become the board. Returns the way to the supervisor (shims.host), which nobody else has, and how it was made."""
     image, numbers, channel, address, size, made = (int(text) for text in sys.argv[1:])
+    if made & _TERMINAL:
+        from shims.held import HeldDisk as Disk
+    else:
+        from shims.flash import Disk
     host.numbers, host.channel, host.system = open(numbers, "r+b"), open(channel, "r+b"), os.system
     for name in _SHIMS:
         sys.modules[name] = __import__("shims." + name, None, None, ("*",))
@@ -39,8 +43,7 @@ def board():
         except OSError:  # this code came from files
             pass
     try:
-        kind = flash.HeldDisk if made & _TERMINAL else flash.Disk
-        os.mount(vfs.VfsLfs2(kind(open(image, "r+b"), address, size), progsize=32, readsize=32), "/")
+        os.mount(vfs.VfsLfs2(Disk(open(image, "r+b"), address, size), progsize=32, readsize=32), "/")
     except OSError:
         print("The filesystem appears to be corrupted.")
         host.end(b"repl")

@@ -16,7 +16,7 @@ _LOOK_MS = const(10000)  # between looks at what is really active
 _START_MS = const(50)  # the station comes up in the first turns of the loop: no disagreement to be told
 # Bytes that must be free: 10 KB stay, 56 KB serve a request. An open door that is deaf helps nobody.
 _HTTPS = const(67584)
-_REST_MS = const(60000)  # before a door that could not open is tried again: each try takes memory from the others
+_REST_MS = const(10000)  # before a door that could not open is tried again: it asks for room before it takes any
 _SETTLE_MS = const(1000)  # after a change of the policy: its answer goes out before its interface closes
 
 

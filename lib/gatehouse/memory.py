@@ -89,9 +89,9 @@ def threshold(free, taken):
 def spare(size):
     """Make sure that `size` bytes are free, in pieces of 512 bytes. Raises MemoryError where they are not."""
     gc.collect()
-    kept = []
-    for _ in range(0, size, _PIECE):
-        kept.append(bytearray(_PIECE))
+    kept = [None] * (size // _PIECE + 1)  # at once: a list that grows would want two kilobytes in one piece at its end
+    for number in range(len(kept)):
+        kept[number] = bytearray(_PIECE)
     kept.clear()  # a pointer to the list may be left on the stack, where the collector would take it for one in use
     gc.collect()
 

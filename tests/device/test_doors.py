@@ -210,7 +210,7 @@ async def test_an_adapter_that_fails_ends_the_application():
         await asyncio.wait_for_ms(made.doors.run(made.boot, made.application), 3000)
 
 
-async def test_an_adapter_without_memory_stays_closed_for_a_minute_and_is_told():
+async def test_an_adapter_without_memory_stays_closed_for_a_while_and_is_told():
     made = Doors()
     made.ends["uart"] = MemoryError()
     now = [0]
@@ -220,10 +220,10 @@ async def test_an_adapter_without_memory_stays_closed_for_a_minute_and_is_told()
     assert made.running == set() == made.access.registry.serving
     assert made.access.registry.disagreeing() == ["uart"] and made.application.changed.is_set()
     made.ends.clear()
-    for now[0] in (59999, 60000):
+    for now[0] in (9999, 10000):
         made.access.registry.changed.set()
         await made.turn(1200)
-        assert (made.running == {"uart"}) == (now[0] == 60000)
+        assert (made.running == {"uart"}) == (now[0] == 10000)
     assert not task.done() and not made.access.registry.disagreeing()
     task.cancel()
 

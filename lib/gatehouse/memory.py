@@ -40,6 +40,7 @@ _BUSY_THRESHOLD = const(16384)  # while much garbage is made and nothing stays: 
 _SHARE = const(8)  # the part of the room that is left in the end in which garbage may lie
 _QUARTERS = const(7)  # seven quarters of what the core takes come on top, access control and HTTPS included
 _PIECE = const(512)  # bytes that a buffer or a message takes at once, in a heap that is in pieces
+_OBJECT = const(16)  # bytes that each takes besides, on a chip
 _PACKAGE = "gatehouse"
 
 
@@ -89,7 +90,8 @@ def threshold(free, taken):
 def spare(size):
     """Make sure that `size` bytes are free, in pieces of 512 bytes. Raises MemoryError where they are not."""
     gc.collect()
-    kept = [None] * (size // _PIECE + 1)  # at once: a list that grows would want two kilobytes in one piece at its end
+    # A list that grows would want two kilobytes in one piece at its end.
+    kept = [None] * (size // (_PIECE + _OBJECT) + 1)
     for number in range(len(kept)):
         kept[number] = bytearray(_PIECE)
     kept.clear()  # a pointer to the list may be left on the stack, where the collector would take it for one in use

@@ -190,9 +190,9 @@ def test_ctrl_c_does_not_tear_the_device_from_its_supervisor(bench):
                 except KeyboardInterrupt:
                     count += 1
 
-        print("storm")
         while True:
             try:
+                print("storm")
                 storm()
                 micropython.kbd_intr(-1)
                 for _ in range(100):  # one that was on its way comes here

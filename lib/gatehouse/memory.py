@@ -91,7 +91,7 @@ def spare(size):
     """Make sure that `size` bytes are free, in pieces of 512 bytes. Raises MemoryError where they are not."""
     gc.collect()
     # A list that grows would want two kilobytes in one piece at its end.
-    kept = [None] * (size // (_PIECE + _OBJECT) + 1)
+    kept = [bytearray(0)] * (size // (_PIECE + _OBJECT) + 1)
     for number in range(len(kept)):
         kept[number] = bytearray(_PIECE)
     kept.clear()  # a pointer to the list may be left on the stack, where the collector would take it for one in use

@@ -791,9 +791,9 @@ def test_flood_of_what_needs_no_acknowledgement_is_bounded():
 
 def test_broker_that_does_not_keep_to_its_window_does_not_fill_the_memory():
     inbox = collector.Inbox("group", "name", None, print)
-    for _ in range(5 * collector.WINDOW):
+    for _ in range(collector.HELD + 10):
         arrives(inbox, REPORT, b"x", 1)
-    assert inbox._queue.qsize() == 4 * collector.WINDOW
+    assert inbox._queue.qsize() == collector.HELD
 
 
 def test_topic_that_is_no_text_does_not_end_the_thread():

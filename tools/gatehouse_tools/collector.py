@@ -27,6 +27,7 @@ from .errors import GatehouseError
 
 ROWS = ("report", "journal", "summary")  # of the topic table: what is stored
 WINDOW = 500  # messages under way to a collector; so many are sent again when it is killed
+HELD = 50_000  # messages that wait here at most, as many as a broker keeps for us: Mosquitto sends more than its window
 MAX_PACKET = reports.MAX_REPORT + 512  # bytes; with topic and head. The broker keeps larger ones to itself
 LINGER_S = 0.02  # for more to come into the same transaction
 RETRY_S = 2.0  # until a database that was away is tried again
@@ -309,8 +310,8 @@ class Inbox:
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
         if not one.qos and self._queue.qsize() >= WINDOW:
             return  # nothing holds a flood of these back; a device sends only its summary so, and the next is as good
-        if self._queue.qsize() >= 4 * WINDOW:
-            return  # by a broker that does not keep to its window; it comes again, since nobody acknowledges it
+        if self._queue.qsize() >= HELD:
+            return  # by a broker that does not keep to its window; it comes again with the next connection
         self._queue.put(Message(topics.of(one), bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 

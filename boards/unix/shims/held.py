@@ -4,26 +4,31 @@ from . import host
 from .flash import Disk
 
 
+def _hold():
+    """host.hold() without its exception: LittleFS has noted already what its cache will hold, and would believe it."""
+    while True:
+        try:
+            host.hold()
+            return
+        except KeyboardInterrupt:  # the supervisor took this process for one that computes
+            pass
+
+
 class HeldDisk(Disk):
     """The same on a board that a Ctrl-C can reach: none tears a step of it apart, as none does what a chip has in C."""
 
     def readblocks(self, block, buffer, offset=0):
-        try:
-            host.hold()
-            Disk.readblocks(self, block, buffer, offset)
-        finally:
-            host.release()
+        _hold()
+        Disk.readblocks(self, block, buffer, offset)
+        host.release()
 
     def writeblocks(self, block, buffer, offset):
-        try:
-            host.hold()
-            Disk.writeblocks(self, block, buffer, offset)
-        finally:
-            host.release()
+        _hold()
+        Disk.writeblocks(self, block, buffer, offset)
+        host.release()
 
     def ioctl(self, command, argument):
-        try:
-            host.hold()
-            return Disk.ioctl(self, command, argument)
-        finally:
-            host.release()
+        _hold()
+        answer = Disk.ioctl(self, command, argument)
+        host.release()
+        return answer

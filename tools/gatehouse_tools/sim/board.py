@@ -40,6 +40,7 @@ _LOCK_S = 1.0  # for which a fork that has not come to its exec() may keep a loc
 _SHOWN_LINES = 15
 _MAX_LINE = 65536
 _HELD_S = 0.1  # an interrupt that comes again so soon is the same: MicroPython on Unix ends at a second that waits
+_COMPUTES = 5  # clock ticks of its processor time without a call of ours: then a device gets its interrupt as a signal
 _RAW, _FRIENDLY = b"raw REPL; CTRL-B to exit", b'Type "help()"'  # what the REPL says when it becomes that
 _SOFT_REBOOT = b"MPY: soft reboot\r\n"
 _AT_PROMPT = "boot.py or main.py has ended; a chip would be at its prompt now"
@@ -177,7 +178,7 @@ class Board:
         self._prompt = self._raw = False  # whether the REPL is open, and whether it was the raw one last
         self._reads = False  # whether that has come to reading its first line
         self._interrupted = 0.0  # when it was last
-        self._waits = False  # whether the device was asked to interrupt itself
+        self._asked: tuple[int, int] | None = None  # to interrupt itself: _BUSY then, and its effort
         kinds = ((TERMINAL, terminal), (PRODUCTION, production), (SLOW_START, slow_start))
         self._made = sum(bit for bit, wanted in kinds if wanted)
         self._files = runtime.device_files(umqtt_dir)
@@ -387,7 +388,6 @@ class Board:
             return
         interrupting = 3 if self._prompt else -1 if self._made & PRODUCTION else self._bench.interrupting
         if self._prompt and not self._reads:
-            self._reads = process.at_prompt()
             process.type(data)  # a chip keeps it until the REPL reads; here a signal would end MicroPython
         elif interrupting >= 0 and interrupting in data and not (self._prompt and process.at_prompt()):
             before, _, after = data.partition(bytes([interrupting]))
@@ -400,21 +400,38 @@ class Board:
             else:
                 self._wire.back(data[len(before) :])
         else:
+            if self._asked:  # its first byte is an interrupt, and what it was for has ended
+                self._asked, data = None, data[1:]
+                self._bench.put(_DUE, 0)
             process.type(data)
 
     def _interrupt(self, process: Process) -> bool:
-        """KeyboardInterrupt; whether it came. Not in the middle of what a chip has in C: then it does it itself, or we
-        come again (shims/host.py)."""
-        if self._waits and not self._bench.get(_DUE):
-            self._waits = False
+        """KeyboardInterrupt; whether it came.
+
+        A chip raises it between two steps of Python. On Unix a signal raises it in the middle of whatever C is doing:
+        of LittleFS or of the collector, too. So the device is asked to raise it (shims/host.py), and gets the signal
+        when it calls nothing that would: while it waits, or computes for a while.
+        """
+        busy, (waits, taken) = self._bench.get(_BUSY), process.effort()
+        if not self._asked:
+            self._asked = (busy, taken)
+            self._bench.put(_DUE, 1)
+            return False
+        if not self._bench.get(_DUE):
+            self._asked = None
             return True
+        if busy != self._asked[0]:
+            self._asked = (busy, taken)
+        if busy & 1 or not (waits or taken - self._asked[1] >= _COMPUTES):
+            return False
         self._bench.put(_WANTED, 1)
-        self._waits = bool(self._bench.get(_BUSY))
-        self._bench.put(_DUE, int(self._waits))
-        if not self._waits:
+        calls = self._bench.get(_BUSY) != busy
+        if not calls:
+            self._bench.put(_DUE, 0)
+            self._asked = None
             process.interrupt()
         self._bench.put(_WANTED, 0)
-        return not self._waits
+        return not calls
 
     def _at_prompt(self) -> None:
         """The device's last words before its REPL opens."""
@@ -515,7 +532,8 @@ class Board:
     def _kill(self) -> int:
         """End the process, if there is one, and take in what it printed last. Returns its exit status."""
         process, self._process = self._process, None
-        self._listens = self._prompt = self._waits = False
+        self._listens = self._prompt = False
+        self._asked = None
         if not process:
             return 0
         self._selector.unregister(process.uart)
@@ -585,6 +603,7 @@ class Board:
             self._terminal.show(data)
         if self._prompt and (_RAW in data or _FRIENDLY in data):
             self._raw = data.rfind(_RAW) > data.rfind(_FRIENDLY)
+        self._reads = self._reads or (self._prompt and any(said in self._partial + data for said in (_RAW, _FRIENDLY)))
         *lines, self._partial = (self._partial + data).split(b"\n")
         if len(self._partial) > _MAX_LINE:
             lines, self._partial = [*lines, self._partial], b""

@@ -79,6 +79,11 @@ class Process:
         """Whether the REPL waits for a line, and runs nothing."""
         return not termios.tcgetattr(self._keys)[3] & termios.ISIG
 
+    def effort(self) -> tuple[bool, int]:
+        """(whether it waits for something, the processor time that it has taken, in the system's clock ticks)."""
+        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return state[0] == "S", int(state[11]) + int(state[12])
+
     def interrupt(self) -> None:
         """KeyboardInterrupt."""
         self._process.send_signal(signal.SIGINT)

@@ -247,6 +247,28 @@ def test_ctrl_c_does_not_tear_the_file_system(bench):
     assert "whole" in board.lines, list(board.lines)
 
 
+class Waits:
+    """A process that waits for something, and counts the signals that it gets."""
+
+    signals = 0
+
+    def effort(self):
+        return True, 0
+
+    def interrupt(self):
+        self.signals += 1
+
+
+def test_no_signal_in_the_middle_of_a_call(bench):
+    """A device that waits for an answer is in the middle of what a chip has in C; one that sleeps is not."""
+    board = bench("", power=False)
+    process = Waits()
+    board._bench.put(8, 1)  # a call, as shims/host.py counts them
+    assert [board._interrupt(process) for _ in range(3)] == [False] * 3 and process.signals == 0
+    board._bench.put(8, 2)
+    assert board._interrupt(process) and process.signals == 1
+
+
 def test_ctrl_c_is_a_byte_once_kbd_intr_has_spoken(bench):
     board = bench(READER)
     board.wait_line("ready", WAIT)

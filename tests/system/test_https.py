@@ -456,6 +456,11 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
         page.wait("!document.querySelector('#update-state').innerText.includes('signature')")
         if os.environ.get("GATEHOUSE_PICTURES"):
             page.picture(ROOT / "docs" / "https-refused.png")
+        installing = {"state": "installing", "reason": None, "detail": "", "sequence": 3, "done": 3, "total": 9}
+        assert page.js(f"status({json.dumps(installing)})") and page.text("#update-state") == "installing, 3 of 9 files"
+        assert page.js("!document.querySelector('#bar').hidden && document.querySelector('#bar').position") == 3 / 9
+        page.js("look(false)")
+        page.wait("document.querySelector('#update-state').innerText.includes('refused (')")
         # The good one is installed, with its progress on the page.
         page.js(
             "window.seen = []; new MutationObserver(() => seen.push(document.querySelector('#update-state').innerText))"
@@ -466,9 +471,10 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
         assert report.claims["version"] == "1.9.0"
         page.wait("!document.querySelector('#login').hidden", 60)  # the restart ended the session
         seen = page.js("seen")
-        under_way = ("downloading", "installing", "pending-reboot")
-        assert any(text.startswith("uploading, ") for text in seen), seen
-        assert any(text.startswith(under_way) for text in seen), seen
+        begun = next(at for at, text in enumerate(seen) if text.startswith("uploading, "))
+        assert not [text for text in seen[begun:] if "refused" in text], (seen, "of the update before")
+        under_way = ("The device checks", "downloading", "installing", "pending-reboot")
+        assert any(text.startswith(under_way) for text in seen[begun:]), seen
         page.type(NEW)
         page.enter()
         page.wait("document.querySelector('#state').innerText.includes('1.9.0')")

@@ -457,6 +457,30 @@ def test_flood_of_forged_entries_is_not_read_into_memory(tmp_path, monkeypatch, 
     assert inbox.asked == ([] if forgeries < 20 else [("gh-1", 0)])
 
 
+@pytest.mark.parametrize("by", ["the device", "somebody else"])
+def test_entries_that_the_device_says_it_dropped_are_not_asked_for(tmp_path, by):
+    """Each request would have it send its whole ring again. Who forges that word hides nothing with it."""
+    key, clock = b"k" * 32, [1000.0]
+    data = cbor2.dumps([6, None, 1, "dropped", 2, 3])
+    told = [data, hmac.digest(key if by == "the device" else b"?" * 32, b"0" * 16 + data, "sha256")[:16]]
+    first = entry(1, b"")[0]
+    honest = [first, hmac.digest(key, b"0" * 16 + first, "sha256")[:16]]
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        stored(database, (JOURNAL, message(honest, before=b"0" * 16)), (JOURNAL, message(told, before=b"0" * 16)))
+        inbox = Script(*([(1, with_head(number, 6, 6))] for number in range(1, 4)))
+        taker = collector.Collector(
+            inbox, collector.Judge(DEVICES), database, print, lambda: clock[0], keys=lambda _: {0: key}
+        )
+        asked = []
+        for _ in range(2):
+            taker._store(inbox.take(0))
+            asked.append(inbox.asked[-1:])
+            clock[0] += collector.ASK_S
+    # Entry 5 is neither here nor said to be dropped.
+    assert asked == ([[("gh-1", 4)]] if by == "the device" else [[("gh-1", 1)]]) * 2
+    assert len(inbox.asked) == 2
+
+
 def test_journal_keys_are_those_of_now_and_a_damaged_file_is_told_once(tmp_path, capsys):
     item = shop.make(tmp_path / "shop")
     folder = item.devices / "gh-9"

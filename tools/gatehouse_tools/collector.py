@@ -331,6 +331,7 @@ class Collector:
         self._clock = clock  # of the pauses between two times that a device is asked
         self._keys = keys  # journal keys of a device by owner epoch; without any, what is stored counts as its own
         self._sure: dict[str, set[int]] = {}  # entries that were found to be by the device
+        self._gone: dict[str, list[range]] = {}  # what those say its ring has lost
         self.stop = threading.Event()
         self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
         self.messages = 0
@@ -409,7 +410,10 @@ class Collector:
             self._asked[device] = now, {number: times[number] + 1 for number in lacking}
 
     def _lacks(self, device: str, first: int, last: int) -> list[int]:
-        """The numbers of which no entry is stored that is by the device: a forged one must not stand for it."""
+        """The numbers of which no entry is stored that is by the device, and which it may have.
+
+        A forged one must not stand for it. What the device says that it dropped is not to be had any more.
+        """
         lacking = set(self._database.lacks(device, first, last))
         keys = self._keys(device)
         if keys:
@@ -417,7 +421,10 @@ class Collector:
             unsure = set(range(first, last + 1)) - lacking - sure
             if unsure:
                 found = self._database.entries(device, min(unsure), max(unsure), MOST)
-                sure.update(record.number for record in found if journal.is_by(record, keys))
+                honest = [entry for record in found if (entry := journal.judge(record, keys))]
+                sure.update(entry.number for entry in honest)
+                gone = self._gone.get(device, []) + journal.dropped(honest)
+                self._gone[device] = [one for one in gone if one.stop > first]
             self._sure[device] = sure
             lacking |= unsure - sure
-        return sorted(lacking)
+        return sorted(number for number in lacking if not any(number in one for one in self._gone.get(device, ())))

@@ -265,10 +265,10 @@ def verify(records: Iterable[Record], keys: Mapping[int, bytes], known: Iterable
     ordered = [_one(found, number, given, keys) for number, given in sorted(_by_number(records).items())]
     _tell_altered(found, ordered, keys)
     _follow(found, ordered)
-    dropped = _dropped(found.entries)
+    gone = dropped(found.entries)
     numbers = [record.number for record, _ in ordered]
     for before, after in itertools.pairwise(numbers):
-        _missing(found, before, after, dropped)
+        _missing(found, before, after, gone)
     if numbers and numbers[0] > 1:
         found.notes.append(f"it begins with entry {numbers[0]}: what was before is not here")
     _meet(found, {record.number: record for record, _ in ordered}, known)
@@ -289,13 +289,8 @@ def _by_number(records: Iterable[Record]) -> dict[int, list[Record]]:
     return found
 
 
-def is_by(record: Record, keys: Mapping[int, bytes]) -> bool:
-    """Whether an entry is by the device of these journal keys ({owner epoch: key}) and stands where it says."""
-    return _judge(record, keys) is not None
-
-
-def _judge(record: Record, keys: Mapping[int, bytes]) -> Entry | None:
-    """What an entry says, if its tag is by one of the keys and it stands where it says."""
+def judge(record: Record, keys: Mapping[int, bytes]) -> Entry | None:
+    """What an entry says, if its tag is by one of the journal keys ({owner epoch: key}) and it stands where it says."""
     for epoch, key in sorted(keys.items()):
         tag = hmac.digest(key, record.before + record.entry, hashlib.sha256)[:TAG]
         if hmac.compare_digest(tag, record.tag):
@@ -305,7 +300,7 @@ def _judge(record: Record, keys: Mapping[int, bytes]) -> Entry | None:
 
 def _one(found: Finding, number: int, given: list[Record], keys: Mapping[int, bytes]) -> Judged:
     """Of all that came as one entry, what the device wrote."""
-    judged = [(record, _judge(record, keys)) for record in given]
+    judged = [(record, judge(record, keys)) for record in given]
     honest = [(record, entry) for record, entry in judged if entry]
     if len(honest) > 1:
         told = f"there are {len(honest)} entries {number}, all by this device: its flash was set back to an older state"
@@ -379,7 +374,7 @@ def _other(found: Finding, ordered: list[Judged], at: int) -> None:
     found.fault(FORK, number, told)
 
 
-def _dropped(entries: list[Entry]) -> list[range]:
+def dropped(entries: Iterable[Entry]) -> list[range]:
     """The numbers that the device itself says its ring has lost."""
     found = []
     for entry in entries:
@@ -389,10 +384,10 @@ def _dropped(entries: list[Entry]) -> list[range]:
     return found
 
 
-def _missing(found: Finding, before: int, after: int, dropped: list[range]) -> None:
+def _missing(found: Finding, before: int, after: int, gone: list[range]) -> None:
     """Name the entries that are missing between two numbers."""
     start = before + 1
-    for lost in sorted(dropped, key=lambda one: one.start):
+    for lost in sorted(gone, key=lambda one: one.start):
         first, end = max(start, lost.start), min(lost.stop, after)
         if first < end:
             _gap(found, start, first)

@@ -508,6 +508,37 @@ def test_journal_keys_are_those_of_now_and_a_damaged_file_is_told_once(tmp_path,
     assert keys("gh-9") == {0: b"\xaa" * 32} and capsys.readouterr().err == ""
 
 
+def test_damaged_file_of_one_device_refuses_the_report_of_none(tmp_path, capsys):
+    """Found while a report of a new device is verified: a refusal is acknowledged, so that it would not come again."""
+    item = shop.make(tmp_path / "shop")
+
+    def write(device, text):
+        (item.devices / device).mkdir(parents=True, exist_ok=True)
+        (item.devices / device / "secrets.json").write_text(text)
+
+    secrets = json.dumps({"report_key": report_key(0).hex()})
+    write("gh-1", secrets)
+    clock = [0.0]
+    anew = collect_command._devices_anew(item, reports.known_devices(item.devices))
+    judge = collector.Judge(reports.known_devices(item.devices), anew, clock=lambda: clock[0])
+    write("gh-1", "{ damaged")
+    write("gh-2", secrets)
+    for number in (1, 2):
+        clock[0] += collector.RELOAD_S
+        messages = [
+            Message(f"gatehouse/{device}/report", sealed(claims(number), device.encode()), 1.0)
+            for device in ("gh-2", "gh-1")
+        ]
+        batch = judge.batch(messages)
+        assert [row["device"] for row in batch.reports] == ["gh-2", "gh-1"] and not batch.refusals
+    write("gh-3", "{ damaged, too, and never read before")
+    assert sorted(anew()) == sorted(anew()) == ["gh-1", "gh-2"]
+    told = capsys.readouterr().err
+    assert told.count("gh-1") == 1 and "said before" in told and told.count("gh-3") == 1
+    shutil.rmtree(item.devices / "gh-2")
+    assert sorted(anew()) == ["gh-1"], "one that is gone is gone"
+
+
 def test_request_for_entries_that_got_lost_is_made_again(tmp_path):
     """Whoever loses one request (the device may be away by then) must not have the entries left out for ever."""
     clock = [1000.0]

@@ -49,26 +49,34 @@ class Device:
     uuid: bytes | None = None
 
 
-def known_devices(folder: Path) -> dict[str, Device]:
+def known_devices(folder: Path, damaged: Callable[[str, GatehouseError], None] | None = None) -> dict[str, Device]:
     """The devices of a product folder by id, from devices/ID/secrets.json and device.json.
 
-    A folder without a report key is left out: what it reports will be shown as not verifiable.
+    A folder without a report key is left out: what it reports will be shown as not verifiable. GatehouseError for one
+    whose files are damaged; damaged(ID, error) is called instead where it is given.
     """
     found = {}
     for path in sorted(folder.glob("*/secrets.json")):
         try:
-            private = json.loads(path.read_text())
-            facts = path.with_name("device.json")
-            public = json.loads(facts.read_text()) if facts.exists() else {}
-            identifier = public.get("uuid")
-            found[path.parent.name] = Device(
-                bytes.fromhex(private["report_key"]), uuid.UUID(identifier).bytes if identifier else None
-            )
-        except OSError as error:
-            raise GatehouseError(f"{path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise GatehouseError(f"{path} or its device.json is damaged: restore it or provision the device") from None
+            found[path.parent.name] = _known(path)
+        except GatehouseError as error:
+            if not damaged:
+                raise
+            damaged(path.parent.name, error)
     return found
+
+
+def _known(path: Path) -> Device:
+    try:
+        private = json.loads(path.read_text())
+        facts = path.with_name("device.json")
+        public = json.loads(facts.read_text()) if facts.exists() else {}
+        identifier = public.get("uuid")
+        return Device(bytes.fromhex(private["report_key"]), uuid.UUID(identifier).bytes if identifier else None)
+    except OSError as error:
+        raise GatehouseError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise GatehouseError(f"{path} or its device.json is damaged: restore it or provision the device") from None
 
 
 def verify(data: bytes, devices: Mapping[str, Device | bytes], device: str | None = None) -> Report:

@@ -61,7 +61,7 @@ def command(
         devices = reports.known_devices(item.devices)
         if not devices:
             ui.warn(f"{item.name} has no device yet: its reports are refused until gatehouse provision has made one")
-        judge = collector.Judge(devices, lambda: reports.known_devices(item.devices), database.newest)
+        judge = collector.Judge(devices, _devices_anew(item, devices), database.newest)
         where = f"broker {host}:{port}"
         inbox = collector.Inbox(group, name, publish.tls_context(item), lambda text: ui.say(f"{where}: {text}"),
                                 secret=product.session_secret(item.ca))  # fmt: skip
@@ -81,6 +81,32 @@ def command(
     ui.show(f"{database.new} new reports, {database.known} known ones, {refused} messages refused: {database.shown}")
     ui.result({"ok": True, "messages": taker.messages, "reports": database.new, "known": database.known,
                "refused": refused, "database": database.shown})  # fmt: skip
+
+
+def _devices_anew(
+    item: product.Product, held: Mapping[str, reports.Device]
+) -> Callable[[], Mapping[str, reports.Device]]:
+    """The devices as they are now; of one whose files are damaged meanwhile, which is told once, what they said before.
+
+    What it reports, and what others do, must not be refused for it: the broker would not bring it again.
+    """
+    told: set[str] = set()
+
+    def devices() -> Mapping[str, reports.Device]:
+        nonlocal held
+        kept = {}
+
+        def damaged(device: str, error: GatehouseError) -> None:
+            if device in held:
+                kept[device] = held[device]
+            if str(error) not in told:
+                told.add(str(error))
+                ui.warn(f"{error}" + ("; what it said before holds" if device in held else ""))
+
+        held = reports.known_devices(item.devices, damaged) | kept
+        return held
+
+    return devices
 
 
 def _journal_keys(item: product.Product) -> Callable[[str], Mapping[int, bytes]]:

@@ -21,7 +21,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from . import cbor, journal, journal_live, reports, topics
+from . import cbor, journal, journal_live, publish, reports, topics
 from .database import Batch, Database, Unavailable
 from .errors import GatehouseError
 
@@ -305,7 +305,7 @@ class Inbox:
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._answer.put(f"it closed the connection ({reason}); does it speak MQTT 5, and trust ca/host.pem?")
-        self._talk(f"connection lost ({reason}); trying again")
+        self._talk(f"connection lost ({publish.closed_words(reason)}); trying again")
 
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
         if not one.qos and self._queue.qsize() >= WINDOW:

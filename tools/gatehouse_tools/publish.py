@@ -183,6 +183,11 @@ def network_words(error: Exception) -> str:
     return str(error)
 
 
+def closed_words(reason: object) -> str:
+    """Why a broker has closed a connection; where it said no word of it the client's own are "Unspecified error"."""
+    return "without a word" if str(reason) == "Unspecified error" else str(reason)
+
+
 def _check_signers(offer: Offer, item: product.Product) -> None:
     """By the newest trust store; a trust store itself by the one before it, and by its own."""
     components = ["/".join(map(_text, parts)) for parts in suit.parse(offer.data).components]

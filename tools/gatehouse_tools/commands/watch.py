@@ -145,7 +145,7 @@ def messages(item: product.Product, host: str, port: int) -> Iterator[Inbox]:
 
     def disconnected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         answer.put(f"it closed the connection ({reason}); is ca/host.pem by the authority that it trusts?")
-        inbox.put(f"{where} is gone ({reason}); trying again")
+        inbox.put(f"{where} is gone ({publish.closed_words(reason)}); trying again")
 
     client.on_connect, client.on_disconnect, client.on_subscribe = connected, disconnected, subscribed
     client.on_message = lambda _client, _data, one: inbox.arrived(topics.of(one), bytes(one.payload), one.retain)

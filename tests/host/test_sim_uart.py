@@ -247,6 +247,89 @@ def test_ctrl_c_does_not_tear_the_file_system(bench):
     assert "whole" in board.lines, list(board.lines)
 
 
+@pytest.mark.parametrize("attempt", range(4))
+def test_ctrl_c_does_not_tear_the_collector(bench, attempt):
+    """A program that makes garbage is often inside of it; a signal there left the heap locked for good."""
+    board = bench("print('go')\nkeep = [[n] for n in range(900)]\nwhile True:\n    bytearray(300)")
+    board.wait_line("go", WAIT)
+    board.type(b"\x03")
+    board.wait(at_prompt, WAIT)
+    board.type(b"print('on' + 'ward')\r")
+    board.wait(lambda board: "onward" in board.lines, WAIT)
+
+
+def test_each_ctrl_c_is_raised_where_the_file_system_is_in_the_way(bench):
+    board = bench("""
+        import os, select, sys
+        open("x", "w").close()
+        poll = select.poll()
+        poll.register(sys.stdin, select.POLLIN)
+        count = 0
+        print("count", count)
+        while True:
+            try:
+                while True:
+                    for _ in poll.ipoll(1):
+                        pass
+                    os.stat("x")
+            except KeyboardInterrupt:
+                count += 1
+                print("count", count)
+        """)
+    for count in range(10):
+        board.wait(lambda board, count=count: f"count {count}" in board.lines, WAIT)
+        time.sleep(0.11)  # one that comes sooner is the same key, held
+        board.type(b"\x03")
+    board.wait_line("count 10", WAIT)
+
+
+def test_ctrl_c_of_the_last_moment_of_boot_is_not_lost(bench):
+    board = bench("print('main')", "import sys\nprint('go')\nsys.stdin.read(1)")
+    board.wait_line("go", WAIT)
+    board._bench.put(10, 1)  # the device is asked to raise it, and calls nothing that would before its boot.py ends
+    board.type(b"x")
+    board.wait(at_prompt, WAIT)
+    assert "KeyboardInterrupt: " in board.lines and "main" not in board.lines
+
+
+def test_what_is_typed_after_a_ctrl_c_that_came_too_late_is_whole(bench):
+    """It was for a program that has ended meanwhile: nothing of what comes behind it is taken for it."""
+    board = bench("")
+    board.wait(at_prompt, WAIT)
+    board._asked = (0, 0)  # as a program leaves it that ends before it has raised what it was asked to
+    board._at_prompt()
+    board._reads = True  # its greeting came long ago
+    board.type(b"print('on' + 'ward')\r")
+    board.wait(lambda board: "onward" in board.lines, WAIT)
+
+
+def test_signal_in_the_middle_of_the_file_system_is_raised_behind_it(bench):
+    board = bench("""
+        import os, time
+        with open("x", "w") as file:
+            file.write("one line of it\\n" * 400)
+        count, good = 0, 0
+        print("go")
+        while not count or good < 20:
+            try:
+                for _ in range(20):
+                    with open("x") as file:
+                        good += file.read() == "one line of it\\n" * 400 or -1000
+                time.sleep_ms(1)
+            except KeyboardInterrupt:
+                count += 1
+        print("whole" if count == 1 else count)
+        """)
+    board.wait_line("go", WAIT)
+    board._bench.put(9, 1)  # as the supervisor does while it decides: the device waits for it
+    while not board._bench.get(8) & 1:
+        time.sleep(0.001)
+    board._process.interrupt()
+    board._bench.put(9, 0)
+    board.wait(at_prompt, WAIT)
+    assert "whole" in board.lines
+
+
 class Waits:
     """A process that waits for something, and counts the signals that it gets."""
 

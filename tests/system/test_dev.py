@@ -183,10 +183,12 @@ def test_production_build_with_a_reset_line_is_no_worse_for_it(
 
 def test_trial_is_no_worse_for_somebody_who_cannot_wait(bench: Device, tmp_path: Path) -> None:
     """Each of these calls ends one boot of the trial and is another: three tries are gone after two calls."""
+    bench.board.wifi(False)  # so that it cannot confirm meanwhile
     first = dev(bench, working_copy(tmp_path, "the change"))
     for number in range(2):
         with pytest.raises(GatehouseError, match=r"refused: busy .*wait until it has confirmed"):
             dev(bench, working_copy(tmp_path, f"change {number}"))
+    bench.board.wifi(True)
     assert bench.runs(first["version"])
     bench.tells("confirmed", None)
 

@@ -129,6 +129,13 @@ def listening_anywhere() -> set[int]:
     return {int(words[1].split(":")[1], 16) for words in lines if words[3] == "0A"}
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens at a port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1] != port and not probe.connect_ex(("127.0.0.1", port))
+
+
 @needs_nmap
 @pytest.mark.parametrize(("interfaces", "opens"), POLICIES[1:3])
 def test_nmap_sees_what_the_policy_opens_and_no_more(
@@ -148,6 +155,9 @@ def test_nmap_sees_what_the_policy_opens_and_no_more(
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         seen = {int(port) for port in re.findall(r"(\d+)/open/tcp", done.stdout)}
         others |= listening_anywhere() - own  # what began to listen meanwhile
+        # A connection from a port to itself looks like an open one, and others come and go: what stays is open.
+        for _ in range(3):
+            seen -= {port for port in seen - others if not answers(port)}
         assert seen - others == ({device.board.https_port} if opens else set())
         assert "1 IP address (1 host up)" in done.stdout
     finally:

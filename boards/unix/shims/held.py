@@ -6,12 +6,11 @@ from .flash import Disk
 
 def _hold():
     """host.hold() without its exception: LittleFS has noted already what its cache will hold, and would believe it."""
-    while True:
-        try:
-            host.hold()
-            return
-        except KeyboardInterrupt:  # the supervisor took this process for one that computes
-            pass
+    try:
+        host.hold()
+    except KeyboardInterrupt:  # the supervisor took this process for one that computes
+        host.hold()
+        host.put_off()
 
 
 class HeldDisk(Disk):
@@ -19,16 +18,21 @@ class HeldDisk(Disk):
 
     def readblocks(self, block, buffer, offset=0):
         _hold()
-        Disk.readblocks(self, block, buffer, offset)
-        host.release()
+        try:
+            Disk.readblocks(self, block, buffer, offset)
+        finally:
+            host.release()
 
     def writeblocks(self, block, buffer, offset):
         _hold()
-        Disk.writeblocks(self, block, buffer, offset)
-        host.release()
+        try:
+            Disk.writeblocks(self, block, buffer, offset)
+        finally:
+            host.release()
 
     def ioctl(self, command, argument):
         _hold()
-        answer = Disk.ioctl(self, command, argument)
-        host.release()
-        return answer
+        try:
+            return Disk.ioctl(self, command, argument)
+        finally:
+            host.release()

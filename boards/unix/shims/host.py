@@ -57,9 +57,23 @@ def release(late=False):
             raise KeyboardInterrupt
 
 
+def put_off():
+    """An interrupt came where none may be raised: the next release(True) does."""
+    put(_DUE, 1)
+
+
+def take():
+    """Raise an interrupt that came."""
+    try:
+        hold()
+    finally:
+        release(True)
+
+
 def interrupts(character):
-    """From now on this character on the UART is a KeyboardInterrupt; with -1 none is."""
+    """From now on this character on the UART is a KeyboardInterrupt; with -1 none is. One that came is raised."""
     global interruptible
+    take()
     if character >= 0:
         interruptible = True
     ask(("uart", "interrupt"), (character,), {})

@@ -5,6 +5,8 @@ from select import poll as _poll
 
 from micropython import const
 
+from . import host
+
 _SLICE_MS = const(20)
 
 
@@ -18,4 +20,6 @@ class poll:
         return getattr(self._poll, name)
 
     def ipoll(self, timeout=-1, flags=0):
+        if host.interruptible:
+            host.take()
         return self._poll.ipoll(timeout if 0 <= timeout < _SLICE_MS else _SLICE_MS, flags)

@@ -28,8 +28,8 @@ def sleep_ms(duration):
         if left <= 0:
             return
         _host.sleep_ms(min(left, _SLICE_MS))
-        host.hold()
-        host.release(True)
+        if host.interruptible:
+            host.take()
 
 
 def sleep(duration):

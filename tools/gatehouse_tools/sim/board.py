@@ -408,9 +408,9 @@ class Board:
     def _interrupt(self, process: Process) -> bool:
         """KeyboardInterrupt; whether it came.
 
-        A chip raises it between two steps of Python. On Unix a signal raises it in the middle of whatever C is doing:
-        of LittleFS or of the collector, too. So the device is asked to raise it (shims/host.py), and gets the signal
-        when it calls nothing that would: while it waits, or computes for a while.
+        A chip raises it between two steps of Python, and what it has in C is not torn apart. Here some of that is
+        Python, too. So the device is asked to raise it where it calls what a chip has in C (shims/host.py), and gets a
+        signal when it calls nothing: while it waits, or computes for a while.
         """
         busy, (waits, taken) = self._bench.get(_BUSY), process.effort()
         if not self._asked:
@@ -425,7 +425,7 @@ class Board:
         if busy & 1 or not (waits or taken - self._asked[1] >= _COMPUTES):
             return False
         self._bench.put(_WANTED, 1)
-        calls = self._bench.get(_BUSY) != busy
+        calls = self._bench.get(_BUSY) != busy or (self._prompt and process.at_prompt())
         if not calls:
             self._bench.put(_DUE, 0)
             self._asked = None
@@ -437,7 +437,10 @@ class Board:
         """The device's last words before its REPL opens."""
         process = self._process
         assert process  # noqa: S101 it asks
+        self._print(process.printed() or b"")  # it waits for the answer, so that all of its output is there
         process.prompt()
+        self._asked = None
+        self._bench.put(_DUE, 0)
         self._prompt, self._reads = True, False
         if self._raw:
             process.type(b"\x01")  # it is the raw one again

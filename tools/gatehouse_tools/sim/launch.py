@@ -3,8 +3,9 @@
 OPTION is one more of MicroPython's: -i opens the REPL afterwards.
 PROGRAM is an executable, or the folder of the PyPI module that has MicroPython inside. In the second case this process
 runs it itself: that saves the start of another Python, and lets the board's own code lie in memory outside of the heap,
-as MicroPython's read-only file system, where a chip has it in flash. Either way the kernel ends this process when its
-supervisor ends.
+as MicroPython's read-only file system, where a chip has it in flash. It also makes SIGUSR1 what the UART's interrupt is
+on a chip: KeyboardInterrupt between two steps of Python, where SIGINT raises it in the middle of C. Either way the
+kernel ends this process when its supervisor ends.
 """
 
 import ctypes
@@ -36,9 +37,12 @@ def main() -> None:
         rom = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     address = ctypes.addressof(ctypes.c_char.from_buffer(rom))
     sys.path.insert(0, program)
-    from micropython_run import run_main  # type: ignore[import-not-found]  # the program's own module
+    import micropython_run  # type: ignore[import-not-found]  # the program's own module
 
-    sys.exit(run_main([*line, _START_FROM_ROM % (address, len(rom)), *sys.argv[6:]]))
+    libc, module = ctypes.CDLL(None), ctypes.CDLL(micropython_run.__file__)
+    libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+    libc.signal(signal.SIGUSR1, ctypes.cast(module.mp_sched_keyboard_interrupt, ctypes.c_void_p))
+    sys.exit(micropython_run.run_main([*line, _START_FROM_ROM % (address, len(rom)), *sys.argv[6:]]))
 
 
 main()

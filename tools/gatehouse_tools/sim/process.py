@@ -85,8 +85,8 @@ class Process:
         return state[0] == "S", int(state[11]) + int(state[12])
 
     def interrupt(self) -> None:
-        """KeyboardInterrupt."""
-        self._process.send_signal(signal.SIGINT)
+        """KeyboardInterrupt, as launch.py has it; of a program that it does not know, wherever its C code is."""
+        self._process.send_signal(signal.SIGUSR1 if os.path.isdir(runtime.micropython()) else signal.SIGINT)
 
     def _settings(self, local: int) -> None:
         settings = termios.tcgetattr(self._keys)

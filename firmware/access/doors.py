@@ -16,7 +16,8 @@ _LOOK_MS = const(10000)  # between looks at what is really active
 _START_MS = const(50)  # the station comes up in the first turns of the loop: no disagreement to be told
 # Bytes that must be free: 10 KB stay, 56 KB serve a request. An open door that is deaf helps nobody.
 _HTTPS = const(67584)
-_REST_MS = const(10000)  # before a door that could not open is tried again: it asks for room before it takes any
+_ROOM_MS = const(10000)  # before a door is tried again that found no room: it asks for that before it takes any
+_REST_MS = const(60000)  # before one that gave up: it has loaded all that it needs, and thrown it away
 _SETTLE_MS = const(1000)  # after a change of the policy: its answer goes out before its interface closes
 
 
@@ -41,8 +42,10 @@ def _able(boot):
     return able
 
 
-async def _serve(name, boot, application, access):
-    """Serve one interface; for ever. The adapter is imported here, only when it is wanted."""
+async def _serve(name, boot, application, access, opened):
+    """Serve one interface; for ever. The adapter is imported here, only when it is wanted. opened() is called once."""
+    if name != "https":
+        opened()
     if name == "uart":
         from access import knock
 
@@ -51,7 +54,7 @@ async def _serve(name, boot, application, access):
         spare(_HTTPS)  # before anything of it is loaded: what is left after a failed try is missing elsewhere
         from access import http
 
-        await http.run(boot, access.operations, access.auth, application)
+        await http.run(boot, access.operations, access.auth, application, opened)
     elif name == "reset-button":
         from access import presence
 
@@ -89,14 +92,23 @@ async def _retired(boot, application):
 
 
 async def _watched(name, boot, application, access):
-    """Serve one interface; its end is looked at at once. Where the heap has no room for it, it stays closed."""
+    """Serve one interface; its end is looked at at once. Returns for how long (ms) it stays closed, where it has to."""
+    registry = access.registry
+
+    def opened():
+        if name not in registry.serving:
+            registry.serving.add(name)
+            registry.changed.set()
+
     try:
-        await _serve(name, boot, application, access)
+        await _serve(name, boot, application, access, opened)
     except MemoryError:
         print("gatehouse: no room in the heap for", name)
         gc.collect()
+        return _ROOM_MS
     finally:
-        access.registry.changed.set()
+        registry.changed.set()
+    return _REST_MS
 
 
 async def run(boot, application):
@@ -105,18 +117,22 @@ async def run(boot, application):
     registry = access.registry
     registry.able = _able(boot)
     tasks, rests = {}, {}
+    failed = set()  # doors that the next try may not open either: not said to be open before they are
     retired = not boot.store.number("ha")  # of announce.py: most devices never met a Home Assistant
     await asyncio.sleep_ms(_START_MS)
     while True:
         for name in registry.able:
             if name in rests and (not registry.wants(name) or ticks_diff(ticks_ms(), rests[name]) >= 0):
                 del rests[name]
+            if not registry.wants(name):
+                failed.discard(name)
             if registry.wants(name) and name not in tasks and name not in rests:
                 tasks[name] = asyncio.create_task(_watched(name, boot, application, access))
-                registry.serving.add(name)
+                if name not in failed:
+                    registry.serving.add(name)
             elif name in tasks and not registry.wants(name):
                 tasks.pop(name).cancel()
-                registry.serving.remove(name)
+                registry.serving.discard(name)
         if registry.wants("home-assistant"):
             retired = False
         elif not retired:  # closed by a configuration, which restarts, or by an operation
@@ -126,9 +142,10 @@ async def run(boot, application):
         changed = await _wait(registry.changed)
         for name in list(tasks):
             if tasks[name].done():
-                await tasks.pop(name)  # raises what ended it: a part that died silently would look like a healthy one
-                registry.serving.remove(name)
-                rests[name] = ticks_add(ticks_ms(), _REST_MS)
+                rest = await tasks.pop(name)  # raises what ended it: a part that died silently would look healthy
+                rests[name] = ticks_add(ticks_ms(), rest)
+                registry.serving.discard(name)
+                failed.add(name)
         if changed:
             await asyncio.sleep_ms(_SETTLE_MS)
 

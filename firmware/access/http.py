@@ -147,8 +147,8 @@ def _forget():
     unload("connection")
 
 
-async def run(boot, operations, auth, application):
-    """Serve HTTPS for ever. Returns where nothing can listen: no usable credentials, or no port."""
+async def run(boot, operations, auth, application, opened):
+    """Serve HTTPS for ever; calls opened() once it listens. Returns where it cannot: no usable credentials, no port."""
     server = Server(boot, operations, auth, application)
     try:
         from access import certificate, upload
@@ -166,4 +166,5 @@ async def run(boot, operations, auth, application):
         passing.forget("certificate")
         _forget()
         gc.collect()
+    opened()
     await server.run(sock)

@@ -478,7 +478,7 @@ async def test_commands_reach_who_takes_them_while_the_policy_wants():
     boot = boot_of("active")
     app = application(boot)
     assert app.link.followed == {"gatehouse/gh-1/command", JOURNAL}  # before the first connect
-    task = asyncio.create_task(sys.modules["access.doors"]._serve("mqtt-commands", boot, app, app.access))
+    task = asyncio.create_task(sys.modules["access.doors"]._serve("mqtt-commands", boot, app, app.access, lambda: None))
     await until(lambda: app.access.remote, "commands")
     taken = []
     app.access.remote.received = taken.append
@@ -493,7 +493,7 @@ async def test_commands_end_with_the_policy_that_wants_them():
 
     boot = boot_of("active")
     app = application(boot)
-    task = asyncio.create_task(doors._serve("mqtt-commands", boot, app, app.access))
+    task = asyncio.create_task(doors._serve("mqtt-commands", boot, app, app.access, lambda: None))
     await until(lambda: app.access.remote, "commands")
     task.cancel()
     await until(lambda: app.access.remote is None, "end of commands")

@@ -169,14 +169,18 @@ class Doors:
         doors._able = lambda boot: set(able)
         doors._serve = self.serve
         doors._retired = self.retire
-        self.broker, self.retired = False, 0
+        self.broker, self.retired, self.tries = False, 0, 0
         self.doors = doors
 
     async def retire(self, boot, application):
         self.retired += 1
         return self.broker
 
-    async def serve(self, name, boot, application, access):
+    async def serve(self, name, boot, application, access, opened):
+        self.tries += 1
+        if self.ends.get(name):  # before it is open
+            raise self.ends[name]
+        opened()
         self.running.add(name)
         try:
             while name not in self.ends:
@@ -219,12 +223,34 @@ async def test_an_adapter_without_memory_stays_closed_for_a_while_and_is_told():
     await made.turn(1300)
     assert made.running == set() == made.access.registry.serving
     assert made.access.registry.disagreeing() == ["uart"] and made.application.changed.is_set()
+    made.application.changed.clear()
+    tried, now[0] = made.tries, 10000
+    made.access.registry.changed.set()
+    await made.turn(2300)
+    assert made.tries == tried + 1 and not made.application.changed.is_set(), "nothing is said to be open meanwhile"
     made.ends.clear()
-    for now[0] in (9999, 10000):
+    for now[0] in (19999, 20000):
         made.access.registry.changed.set()
         await made.turn(1200)
-        assert (made.running == {"uart"}) == (now[0] == 10000)
+        assert (made.running == {"uart"}) == (now[0] == 20000)
+    await made.turn(1100)
+    assert made.application.changed.is_set() and made.access.registry.serving == {"uart"}
     assert not task.done() and not made.access.registry.disagreeing()
+    task.cancel()
+
+
+async def test_an_adapter_that_gives_up_is_tried_again_more_seldom():
+    """It has loaded all that it takes: not so one that has found no room for that."""
+    made = Doors()
+    made.ends["uart"] = None
+    now = [0]
+    made.doors.ticks_ms = lambda: now[0]
+    task = asyncio.create_task(made.doors.run(made.boot, made.application))
+    await made.turn(1300)
+    for now[0], tries in ((10000, 1), (59999, 1), (60000, 2)):
+        made.access.registry.changed.set()
+        await made.turn(1200)
+        assert made.tries == tries, now[0]
     task.cancel()
 
 

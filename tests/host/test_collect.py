@@ -457,19 +457,37 @@ def test_flood_of_forged_entries_is_not_read_into_memory(tmp_path, monkeypatch, 
     assert inbox.asked == ([] if forgeries < 20 else [("gh-1", 0)])
 
 
-@pytest.mark.parametrize("by", ["the device", "somebody else"])
+def test_what_a_device_said_it_dropped_ends_with_its_keys(tmp_path):
+    """Provisioned anew under its id, it is another device, which may have what that one dropped."""
+
+    def sealed_by(key, *item):
+        data = cbor2.dumps(item)
+        return [data, hmac.digest(key, b"0" * 16 + data, "sha256")[:16]]
+
+    keys = {0: b"k" * 32}
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
+        for item in ((1, None, 1, "boot"), (6, None, 1, "dropped", 2, 1 << 40)):
+            stored(database, (JOURNAL, message(sealed_by(keys[0], *item), before=b"0" * 16)))
+        taker = collector.Collector(Script(), collector.Judge(DEVICES), database, print, keys=lambda _: keys)
+        assert taker._lacks("gh-1", 1, 8) == [7, 8], "it says so of older ones than itself"
+        keys = {0: b"n" * 32}
+        assert taker._lacks("gh-1", 1, 8) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("by", ["the device", "a former owner", "somebody else"])
 def test_entries_that_the_device_says_it_dropped_are_not_asked_for(tmp_path, by):
     """Each request would have it send its whole ring again. Who forges that word hides nothing with it."""
-    key, clock = b"k" * 32, [1000.0]
+    key, old, clock = b"k" * 32, b"o" * 32, [1000.0]
     data = cbor2.dumps([6, None, 1, "dropped", 2, 3])
-    told = [data, hmac.digest(key if by == "the device" else b"?" * 32, b"0" * 16 + data, "sha256")[:16]]
+    by_whom = {"the device": key, "a former owner": old}.get(by, b"?" * 32)
+    told = [data, hmac.digest(by_whom, b"0" * 16 + data, "sha256")[:16]]
     first = entry(1, b"")[0]
     honest = [first, hmac.digest(key, b"0" * 16 + first, "sha256")[:16]]
     with contextlib.closing(Database(f"sqlite:///{tmp_path / 'reports.db'}")) as database:
         stored(database, (JOURNAL, message(honest, before=b"0" * 16)), (JOURNAL, message(told, before=b"0" * 16)))
         inbox = Script(*([(1, with_head(number, 6, 6))] for number in range(1, 4)))
         taker = collector.Collector(
-            inbox, collector.Judge(DEVICES), database, print, lambda: clock[0], keys=lambda _: {0: key}
+            inbox, collector.Judge(DEVICES), database, print, lambda: clock[0], keys=lambda _: {0: old, 1: key}
         )
         asked = []
         for _ in range(2):

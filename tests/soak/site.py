@@ -204,7 +204,9 @@ class Site:
         self._inbox = collector.Inbox(
             "soak", "1", publish.tls_context(stage.product), lambda text: self._say(f"collector: {text}"), self.now
         )
-        self._collector = collector.Collector(self._inbox, judge, self.database, self._say, self.now)
+        self._collector = collector.Collector(
+            self._inbox, judge, self.database, self._say, self.now, lambda _: self.keys()
+        )
         self._inbox.open("localhost", self.way.port, collector.KEEPALIVE_S)
         self._thread = threading.Thread(target=self._collector.run, name="collector", daemon=True)
         self._thread.start()

@@ -331,7 +331,8 @@ class Collector:
         self._clock = clock  # of the pauses between two times that a device is asked
         self._keys = keys  # journal keys of a device by owner epoch; without any, what is stored counts as its own
         self._sure: dict[str, set[int]] = {}  # entries that were found to be by the device
-        self._gone: dict[str, list[range]] = {}  # what those say its ring has lost
+        self._gone: dict[str, list[range]] = {}  # what those of the present owner epoch say its ring has lost
+        self._known: dict[str, Mapping[int, bytes]] = {}  # the keys by which both were found
         self.stop = threading.Event()
         self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
         self.messages = 0
@@ -412,10 +413,15 @@ class Collector:
     def _lacks(self, device: str, first: int, last: int) -> list[int]:
         """The numbers of which no entry is stored that is by the device, and which it may have.
 
-        A forged one must not stand for it. What the device says that it dropped is not to be had any more.
+        A forged one must not stand for it. What the device says that it dropped is not to be had any more; a former
+        owner, who has the key of an epoch that has ended, does not say that for it.
         """
         lacking = set(self._database.lacks(device, first, last))
         keys = self._keys(device)
+        if keys != self._known.get(device):
+            self._known[device] = dict(keys)
+            self._sure.pop(device, None)
+            self._gone.pop(device, None)
         if keys:
             sure = {number for number in self._sure.get(device, ()) if number >= first}
             unsure = set(range(first, last + 1)) - lacking - sure
@@ -423,7 +429,7 @@ class Collector:
                 found = self._database.entries(device, min(unsure), max(unsure), MOST)
                 honest = [entry for record in found if (entry := journal.judge(record, keys))]
                 sure.update(entry.number for entry in honest)
-                gone = self._gone.get(device, []) + journal.dropped(honest)
+                gone = self._gone.get(device, []) + journal.dropped(one for one in honest if one.epoch == max(keys))
                 self._gone[device] = [one for one in gone if one.stop > first]
             self._sure[device] = sure
             lacking |= unsure - sure

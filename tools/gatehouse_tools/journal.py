@@ -375,12 +375,12 @@ def _other(found: Finding, ordered: list[Judged], at: int) -> None:
 
 
 def dropped(entries: Iterable[Entry]) -> list[range]:
-    """The numbers that the device itself says its ring has lost."""
+    """The numbers that the device itself says its ring has lost: older ones than the entry that says so."""
     found = []
     for entry in entries:
         match entry:
             case Entry(event="dropped", details=[int() as first, int() as count, *_]):
-                found.append(range(first, first + count))
+                found.append(range(first, min(first + count, entry.number)))
     return found
 
 

@@ -25,7 +25,7 @@ from test_watch_attacks import better
 
 from cases.report import claims, report_key, sealed
 from gatehouse_tools import broker as brokers
-from gatehouse_tools import cbor, collector, journal_live, product, reports, topics
+from gatehouse_tools import cbor, collector, journal_live, product, publish, reports, topics
 from gatehouse_tools.broker import Broker, free_port
 from gatehouse_tools.collector import Message
 from gatehouse_tools.commands import collect as collect_command
@@ -870,6 +870,53 @@ def test_broker_that_does_not_keep_to_its_window_does_not_fill_the_memory():
     for _ in range(collector.HELD - 10 * collector.WINDOW + 10):
         arrives(inbox, REPORT, b"x", 1)
     assert inbox._queue.qsize() == collector.HELD
+
+
+def test_large_messages_that_wait_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(collector, "HELD_BYTES", 1 << 20)
+    inbox = collector.Inbox("group", "name", None, print)
+    dropped = []
+    monkeypatch.setattr(inbox, "_drop", lambda: dropped.append(1))
+
+    def fill():
+        for _ in range(200):
+            arrives(inbox, REPORT, bytes(16384), 1)
+        return inbox._queue.qsize()
+
+    def empty():
+        return sum(len(found) for found in iter(lambda: inbox.take(0.01), []))
+
+    assert fill() == 64 and empty() == 64 and dropped == [1]
+    assert fill() == 64, "there is room again"
+    client: Any = types.SimpleNamespace(subscribe=lambda filters: None)
+    good = types.SimpleNamespace(is_failure=False)
+    inbox._connected(client, None, types.SimpleNamespace(session_present=True), good, None)
+    assert fill() == 64, "what comes again takes the place of what it was"
+    arrives(inbox, REPORT, b"x", 1)
+    assert empty() == 64 and dropped == [1, 1]
+    assert inbox.take(0) == [] and dropped == [1, 1], "once"
+
+
+@needs_mosquitto
+def test_what_was_left_out_comes_again(house, monkeypatch):
+    """With a real broker: nothing of it was acknowledged, and the same connection would not bring it."""
+    monkeypatch.setattr(collector, "HELD", 20)
+    root, authority, broker = house
+    inbox = collector.Inbox("left", "left", publish.tls_context(product.find(str(root))), print)
+    inbox.open("localhost", broker.port, 10)
+    try:
+        with Client(broker, authority, "host") as client:
+            for number in range(100):
+                client.publish(REPORT, b"%d" % number)
+            end, found = time.monotonic() + 30, set()
+            time.sleep(1)  # all of it is there before the first is taken
+            while len(found) < 100 and time.monotonic() < end:
+                messages = inbox.take(0.1)
+                found |= {int(message.payload) for message in messages}
+                inbox.acknowledge(messages)
+        assert found == set(range(100))
+    finally:
+        inbox.close()
 
 
 def test_topic_that_is_no_text_does_not_end_the_thread():

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from .errors import GatehouseError
 ROWS = ("report", "journal", "summary")  # of the topic table: what is stored
 WINDOW = 500  # messages under way to a collector; so many are sent again when it is killed
 HELD = 50_000  # messages that wait here at most, as many as a broker keeps for us: Mosquitto sends more than its window
+HELD_BYTES = 64 << 20  # of them: reports of 16 KB would be 800 MB
 MAX_PACKET = reports.MAX_REPORT + 512  # bytes; with topic and head. The broker keeps larger ones to itself
 LINGER_S = 0.02  # for more to come into the same transaction
 RETRY_S = 2.0  # until a database that was away is tried again
@@ -230,6 +232,8 @@ class Inbox:
         self._filters = [f"$share/{group}/{topics.topic(row, id='+')}" for row in ROWS]
         self._queue: queue.Queue[Message] = queue.Queue()
         self._answer: queue.Queue[str | None] = queue.Queue()
+        self._came = self._taken = 0  # bytes; each is written by one thread
+        self._left_out = False  # what this connection will not bring again
         self._session = 0
         # Not to be guessed: a device that came under this client id would end the session with all that waits there.
         mark = hmac.digest(secret, f"{group} {name}".encode(), hashlib.sha256).hex()[:32]
@@ -262,6 +266,9 @@ class Inbox:
         try:
             found = [self._queue.get(timeout=wait)]
         except queue.Empty:
+            if self._left_out:
+                self._left_out = False
+                self._drop()
             return []
         end = time.monotonic() + LINGER_S
         while len(found) < WINDOW:
@@ -269,7 +276,15 @@ class Inbox:
                 found.append(self._queue.get(timeout=max(0.0, end - time.monotonic())))
             except queue.Empty:
                 break
+        self._taken += sum(len(message.payload) for message in found)
         return found
+
+    def _drop(self) -> None:
+        """End the connection, which is made anew: the broker sends what was not acknowledged."""
+        sock: Any = self._client.socket()
+        if sock:
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                sock.shutdown(socket.SHUT_RDWR)
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Tell the broker that these are safe. Of an earlier connection it has to send them again anyway."""
@@ -292,7 +307,7 @@ class Inbox:
         if flags.session_present:  # all that waits here was not acknowledged, and comes again
             with contextlib.suppress(queue.Empty):
                 while True:
-                    self._queue.get_nowait()
+                    self._came -= len(self._queue.get_nowait().payload)
         if reason.is_failure:
             self._answer.put(f"it refuses us: {reason}")
         else:
@@ -310,8 +325,10 @@ class Inbox:
     def _received(self, _client: Any, _data: Any, one: mqtt.MQTTMessage) -> None:
         if not one.qos and self._queue.qsize() >= WINDOW:
             return  # nothing holds a flood of these back; a device sends only its summary so, and the next is as good
-        if self._queue.qsize() >= HELD:
-            return  # by a broker that does not keep to its window; it comes again with the next connection
+        if self._queue.qsize() >= HELD or self._came - self._taken >= HELD_BYTES:
+            self._left_out = True  # a broker does not keep to its window; it comes again with the next connection
+            return
+        self._came += len(one.payload)
         self._queue.put(Message(topics.of(one), bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
 
 

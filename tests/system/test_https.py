@@ -466,6 +466,10 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
         page.wait("!document.querySelector('#update-state').innerText.includes('signature')")
         if os.environ.get("GATEHOUSE_PICTURES"):
             page.picture(ROOT / "docs" / "https-refused.png")
+        # What is not even taken is told, and the page goes on looking.
+        choose(page, pack, pack)
+        page.wait("document.querySelector('#message').className === 'bad'", 20)
+        page.wait("document.querySelector('#update-state').innerText.includes('refused (')")
         installing = {"state": "installing", "reason": None, "detail": "", "sequence": 3, "done": 3, "total": 9}
         assert page.js(f"status({json.dumps(installing)})") and page.text("#update-state") == "installing, 3 of 9 files"
         assert page.js("!document.querySelector('#bar').hidden && document.querySelector('#bar').position") == 3 / 9
@@ -503,10 +507,15 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
     assert "MemoryError" not in device.log.read_text()
 
 
-def upload(page: browser.Browser, envelope: Path, pack: Path) -> None:
+def choose(page: browser.Browser, envelope: Path, pack: Path) -> None:
     """Choose both files on the page and press the button."""
     page.js("document.querySelector('#update-state').innerText = ''")
     page.choose("#update [name=envelope]", envelope)
     page.choose("#update [name=pack]", pack)
     page.js("document.querySelector('#update form button').click()")
+
+
+def upload(page: browser.Browser, envelope: Path, pack: Path) -> None:
+    """Upload both files by the page."""
+    choose(page, envelope, pack)
     page.wait("document.querySelector('#message').innerText.startsWith('Uploaded')", 20)

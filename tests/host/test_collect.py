@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import types
 import uuid
@@ -56,35 +57,34 @@ def answers(url):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """The URL of a PostgreSQL server of our own; skips where there is none."""
     found = shutil.which("postgres")
     if not found or not shutil.which("initdb"):
         pytest.skip("no PostgreSQL")
-    folder = tmp_path_factory.mktemp("postgres")
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []  # not for root
-    if user:
-        for path in (folder, *list(folder.parents)[:3]):
-            path.chmod(0o755)
-        shutil.chown(folder, 65534, 65534)
-    data, port = folder / "data", free_port()
-    made = subprocess.run(
-        [*user, "initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"],
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    if made.returncode:
-        pytest.skip(f"initdb: {made.stderr.strip().splitlines()[-1]}")
-    command = [*user, "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as process:
-        url = f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
-        try:
-            soon(lambda: answers(url))
-            yield url
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(WAIT)
+    # Not below pytest's own folder, which each pytest that starts on this machine closes to others again.
+    with tempfile.TemporaryDirectory(prefix="gatehouse-postgres-", ignore_cleanup_errors=True) as folder:
+        if user:
+            shutil.chown(folder, 65534, 65534)
+        data, port = f"{folder}/data", free_port()
+        made = subprocess.run(
+            [*user, "initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"],
+            capture_output=True,
+            text=True,
+            cwd="/",
+        )
+        if made.returncode:
+            pytest.skip(f"initdb: {made.stderr.strip().splitlines()[-1]}")
+        command = [*user, "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as process:
+            url = f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+            try:
+                soon(lambda: answers(url))
+                yield url
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(WAIT)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -88,7 +88,7 @@ class Soak:
             "reports": site.database.reports,
             "written": len(written.entries),
             "stored": len(stored),
-            "came": site.database.entries,
+            "came": site.database.came,
             "dropped": len(dropped),
             "dropped_and_stored": len(dropped & {record.number for record in stored}),
             "events": dict(written.events()),

@@ -43,13 +43,13 @@ class Kept(Database):
         super().__init__(url)
         self.changed = threading.Condition()
         self.reports = 0
-        self.entries = 0  # of the journal, each time they came
+        self.came = 0  # entries of the journal, each time they came
 
     def store(self, batch: Batch) -> None:
         super().store(batch)
         with self.changed:
             self.reports += len(batch.reports)
-            self.entries += len(batch.journal)
+            self.came += len(batch.journal)
             self.changed.notify_all()
 
 

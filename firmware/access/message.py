@@ -23,7 +23,7 @@ _SECURITY = (
     "Content-Security-Policy: default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; "
     "style-src 'sha256-lX6FXDupvelM926x8LIxya9Go6tXEOPRVmaZFQoi1rM='; "
-    "script-src 'sha256-ZoGGVjwbs2MpHMUK2pkO5L30OYd7HhTSyoRX48iowPM='\r\n"
+    "script-src 'sha256-d+kzvqiNrxAu6gGVKxUoJllo+2xbXESk8T2s7kYUkLg='\r\n"
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n"
     "Referrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
     "Cross-Origin-Opener-Policy: same-origin\r\nConnection: close\r\n"

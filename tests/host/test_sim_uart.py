@@ -296,7 +296,7 @@ def test_what_is_typed_after_a_ctrl_c_that_came_too_late_is_whole(bench):
     """It was for a program that has ended meanwhile: nothing of what comes behind it is taken for it."""
     board = bench("")
     board.wait(at_prompt, WAIT)
-    board._asked = (0, 0)  # as a program leaves it that ends before it has raised what it was asked to
+    board._asked = 0  # as a program leaves it that ends before it has raised what it was asked to
     board._at_prompt()
     board._reads = True  # its greeting came long ago
     board.type(b"print('on' + 'ward')\r")
@@ -328,6 +328,27 @@ def test_signal_in_the_middle_of_the_file_system_is_raised_behind_it(bench):
     board._bench.put(9, 0)
     board.wait(at_prompt, WAIT)
     assert "whole" in board.lines
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        "import sys\nprint('go')\nsys.stdin.read(1)",
+        "import socket\nsock = socket.socket()\nsock.bind(('0.0.0.0', 0))\nsock.listen(1)\n"
+        "print('go')\nsock.accept()",
+        "print('go')\nwhile True:\n    for _ in range(3000): pass\n    with open('log', 'w') as file: file.write('x')",
+        "print('go')\nwhile True:\n    with open('main.py') as file: file.read()",
+    ],
+    ids=["reads", "accepts", "computes and writes", "reads files"],
+)
+def test_whatever_a_program_does_it_is_interrupted(bench, main):
+    board = bench(main)
+    board.wait_line("go", WAIT)
+    time.sleep(0.1)
+    board.type(b"\x03")
+    board.wait(at_prompt, WAIT)
+    board.type(b"print('on' + 'ward')\r")
+    board.wait(lambda board: "onward" in board.lines, WAIT)
 
 
 class Waits:

@@ -471,8 +471,8 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
         page.wait("document.querySelector('#message').className === 'bad'", 20)
         page.wait("document.querySelector('#update-state').innerText.includes('refused (')")
         installing = {"state": "installing", "reason": None, "detail": "", "sequence": 3, "done": 3, "total": 9}
-        assert page.js(f"status({json.dumps(installing)})") and page.text("#update-state") == "installing, 3 of 9 files"
-        assert page.js("!document.querySelector('#bar').hidden && document.querySelector('#bar').position") == 3 / 9
+        shown = "[document.querySelector('#update-state').innerText, document.querySelector('#bar').position]"
+        assert page.js(f"status({json.dumps(installing)}) && {shown}") == ["installing, 3 of 9 files", 3 / 9]
         page.js("look(false)")
         page.wait("document.querySelector('#update-state').innerText.includes('refused (')")
         # The good one is installed, with its progress on the page.

@@ -29,7 +29,7 @@ from .errors import GatehouseError
 ROWS = ("report", "journal", "summary")  # of the topic table: what is stored
 WINDOW = 500  # messages under way to a collector; so many are sent again when it is killed
 HELD = 50_000  # messages that wait here at most, as many as a broker keeps for us: Mosquitto sends more than its window
-HELD_BYTES = 64 << 20  # of them: reports of 16 KB would be 800 MB
+HELD_BYTES = 64 << 20  # of them, topics and objects counted: reports of 16 KB would be 800 MB
 MAX_PACKET = reports.MAX_REPORT + 512  # bytes; with topic and head. The broker keeps larger ones to itself
 LINGER_S = 0.02  # for more to come into the same transaction
 RETRY_S = 2.0  # until a database that was away is tried again
@@ -47,6 +47,7 @@ MAX_SUMMARY = 4096  # bytes; a device's has 300
 STRANGERS = 1000  # refusals of names that nobody knows, told one by one: who may publish can invent them without end
 MORE = ("others", "flood")  # what the rest is counted under
 _TAG = 16
+_OVERHEAD = 400  # bytes of a message's objects, at most
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 Devices = Mapping[str, reports.Device | bytes]
@@ -262,13 +263,13 @@ class Inbox:
             raise GatehouseError(refusal, "network")
 
     def take(self, wait: float) -> list[Message]:
-        """The next messages, none after `wait` seconds without one."""
+        """The next messages, none after `wait` seconds without one. What it gave before is stored by then."""
+        if self._left_out and self._queue.qsize() <= HELD // 10:
+            self._left_out = False
+            self._drop()
         try:
             found = [self._queue.get(timeout=wait)]
         except queue.Empty:
-            if self._left_out:
-                self._left_out = False
-                self._drop()
             return []
         end = time.monotonic() + LINGER_S
         while len(found) < WINDOW:
@@ -276,7 +277,7 @@ class Inbox:
                 found.append(self._queue.get(timeout=max(0.0, end - time.monotonic())))
             except queue.Empty:
                 break
-        self._taken += sum(len(message.payload) for message in found)
+        self._taken += sum(map(_size, found))
         return found
 
     def _drop(self) -> None:
@@ -284,7 +285,8 @@ class Inbox:
         sock: Any = self._client.socket()
         if sock:
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's own, which takes TLS away under the thread that reads: ciphertext would be messages.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Tell the broker that these are safe. Of an earlier connection it has to send them again anyway."""
@@ -307,7 +309,8 @@ class Inbox:
         if flags.session_present:  # all that waits here was not acknowledged, and comes again
             with contextlib.suppress(queue.Empty):
                 while True:
-                    self._came -= len(self._queue.get_nowait().payload)
+                    self._came -= _size(self._queue.get_nowait())
+            self._left_out = False
         if reason.is_failure:
             self._answer.put(f"it refuses us: {reason}")
         else:
@@ -326,10 +329,15 @@ class Inbox:
         if not one.qos and self._queue.qsize() >= WINDOW:
             return  # nothing holds a flood of these back; a device sends only its summary so, and the next is as good
         if self._queue.qsize() >= HELD or self._came - self._taken >= HELD_BYTES:
-            self._left_out = True  # a broker does not keep to its window; it comes again with the next connection
+            self._left_out = bool(one.qos)  # a broker does not keep to its window; it comes with the next connection
             return
-        self._came += len(one.payload)
-        self._queue.put(Message(topics.of(one), bytes(one.payload), self._clock(), one.mid, one.qos, self._session))
+        message = Message(topics.of(one), bytes(one.payload), self._clock(), one.mid, one.qos, self._session)
+        self._came += _size(message)
+        self._queue.put(message)
+
+
+def _size(message: Message) -> int:
+    return len(message.payload) + len(message.topic) + _OVERHEAD
 
 
 class Collector:
@@ -348,7 +356,8 @@ class Collector:
         self._clock = clock  # of the pauses between two times that a device is asked
         self._keys = keys  # journal keys of a device by owner epoch; without any, what is stored counts as its own
         self._sure: dict[str, set[int]] = {}  # entries that were found to be by the device
-        self._gone: dict[str, list[range]] = {}  # what those of the present owner epoch say its ring has lost
+        self._gone: dict[str, set[tuple[int, range]]] = {}  # what those say its ring has lost, with their owner epoch
+        self._epoch: dict[str, int] = {}  # the newest of which there is an entry
         self._known: dict[str, Mapping[int, bytes]] = {}  # the keys by which both were found
         self.stop = threading.Event()
         self._asked: dict[str, tuple[float, dict[int, int]]] = {}  # when a device was asked last; how often for which
@@ -439,6 +448,7 @@ class Collector:
             self._known[device] = dict(keys)
             self._sure.pop(device, None)
             self._gone.pop(device, None)
+            self._epoch.pop(device, None)
         if keys:
             sure = {number for number in self._sure.get(device, ()) if number >= first}
             unsure = set(range(first, last + 1)) - lacking - sure
@@ -446,8 +456,11 @@ class Collector:
                 found = self._database.entries(device, min(unsure), max(unsure), MOST)
                 honest = [entry for record in found if (entry := journal.judge(record, keys))]
                 sure.update(entry.number for entry in honest)
-                gone = self._gone.get(device, []) + journal.dropped(one for one in honest if one.epoch == max(keys))
-                self._gone[device] = [one for one in gone if one.stop > first]
+                epoch = self._epoch[device] = max([self._epoch.get(device, 0), *(entry.epoch for entry in honest)])
+                told = {(entry.epoch, lost) for entry in honest for lost in journal.dropped([entry])}
+                told |= self._gone.get(device, set())
+                self._gone[device] = {(by, lost) for by, lost in told if by == epoch and lost.stop > first}
             self._sure[device] = sure
             lacking |= unsure - sure
-        return sorted(number for number in lacking if not any(number in one for one in self._gone.get(device, ())))
+        gone = self._gone.get(device, set())
+        return sorted(number for number in lacking if not any(number in lost for _, lost in gone))

@@ -58,8 +58,9 @@ def release(late=False):
 
 
 def put_off():
-    """An interrupt came where none may be raised: the next release(True) does."""
+    """An interrupt came where none may be raised: the next release(True) does, or it comes again."""
     put(_DUE, 1)
+    channel.write(b"put-off")
 
 
 def take():

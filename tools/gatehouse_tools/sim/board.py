@@ -40,7 +40,7 @@ _LOCK_S = 1.0  # for which a fork that has not come to its exec() may keep a loc
 _SHOWN_LINES = 15
 _MAX_LINE = 65536
 _HELD_S = 0.1  # an interrupt that comes again so soon is the same: MicroPython on Unix ends at a second that waits
-_COMPUTES = 5  # clock ticks of its processor time without a call of ours: then a device gets its interrupt as a signal
+_COMPUTES = 5  # clock ticks of its processor time until a device that was asked gets its interrupt as a signal
 _RAW, _FRIENDLY = b"raw REPL; CTRL-B to exit", b'Type "help()"'  # what the REPL says when it becomes that
 _SOFT_REBOOT = b"MPY: soft reboot\r\n"
 _AT_PROMPT = "boot.py or main.py has ended; a chip would be at its prompt now"
@@ -178,7 +178,7 @@ class Board:
         self._prompt = self._raw = False  # whether the REPL is open, and whether it was the raw one last
         self._reads = False  # whether that has come to reading its first line
         self._interrupted = 0.0  # when it was last
-        self._asked: tuple[int, int] | None = None  # to interrupt itself: _BUSY then, and its effort
+        self._asked: int | None = None  # to interrupt itself: its effort then
         kinds = ((TERMINAL, terminal), (PRODUCTION, production), (SLOW_START, slow_start))
         self._made = sum(bit for bit, wanted in kinds if wanted)
         self._files = runtime.device_files(umqtt_dir)
@@ -400,7 +400,7 @@ class Board:
             else:
                 self._wire.back(data[len(before) :])
         else:
-            if self._asked:  # its first byte is an interrupt, and what it was for has ended
+            if self._asked is not None:  # its first byte is an interrupt, and what it was for has ended
                 self._asked, data = None, data[1:]
                 self._bench.put(_DUE, 0)
             process.type(data)
@@ -410,28 +410,33 @@ class Board:
 
         A chip raises it between two steps of Python, and what it has in C is not torn apart. Here some of that is
         Python, too. So the device is asked to raise it where it calls what a chip has in C (shims/host.py), and gets a
-        signal when it calls nothing: while it waits, or computes for a while.
+        signal when it does not: while it waits, or has computed for a while.
         """
-        busy, (waits, taken) = self._bench.get(_BUSY), process.effort()
-        if not self._asked:
-            self._asked = (busy, taken)
+        waits, taken = process.effort()
+        if self._asked is None:
+            self._asked = taken
             self._bench.put(_DUE, 1)
             return False
         if not self._bench.get(_DUE):
             self._asked = None
             return True
-        if busy != self._asked[0]:
-            self._asked = (busy, taken)
-        if busy & 1 or not (waits or taken - self._asked[1] >= _COMPUTES):
+        if not waits and taken - self._asked < _COMPUTES:
             return False
-        self._bench.put(_WANTED, 1)
-        calls = self._bench.get(_BUSY) != busy or (self._prompt and process.at_prompt())
+        self._bench.put(_WANTED, 1)  # from here on it does not begin to call
+        calls = self._bench.get(_BUSY) & 1 or (self._prompt and process.at_prompt())
         if not calls:
             self._bench.put(_DUE, 0)
             self._asked = None
             process.interrupt()
         self._bench.put(_WANTED, 0)
         return not calls
+
+    def _put_off(self) -> None:
+        """A signal came in the middle of the file system: the interrupt is as if it were still on the wire."""
+        interrupting = 3 if self._prompt else self._bench.interrupting
+        if self._process and interrupting >= 0:
+            self._asked, self._interrupted = self._process.effort()[1], 0.0
+            self._wire.back(bytes([interrupting]))
 
     def _at_prompt(self) -> None:
         """The device's last words before its REPL opens."""
@@ -565,7 +570,7 @@ class Board:
                 self._stop("fault", str(fault))
         else:
             kind, _, detail = packet.decode().partition(" ")
-            if kind not in ("boot", "wdt"):  # it waits for its end, so that all of its output is there
+            if kind not in ("boot", "wdt", "put-off"):  # it waits for its end, so that all of its output is there
                 self._print(process.printed() or b"")
             self._take_event(kind, detail)
 
@@ -593,6 +598,8 @@ class Board:
             self._stop(kind, f"programmed a 0 back to 1 at 0x{self._bench.get(_FAULT):x}")
         elif kind == "wdt":
             self._happened(kind, str(self._bench.get(_WDT_TIMEOUT)))
+        elif kind == "put-off":
+            self._put_off()
         elif kind == "repl":
             waits = self._bench.get(_WDT_TIMEOUT)  # then the watchdog will do something about it
             self._happened(kind, failure="" if waits else _AT_PROMPT)

@@ -42,6 +42,7 @@ def main() -> None:
     libc, module = ctypes.CDLL(None), ctypes.CDLL(micropython_run.__file__)
     libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
     libc.signal(signal.SIGUSR1, ctypes.cast(module.mp_sched_keyboard_interrupt, ctypes.c_void_p))
+    libc.siginterrupt(signal.SIGUSR1, 1)  # what waits for input is interrupted, too
     sys.exit(micropython_run.run_main([*line, _START_FROM_ROM % (address, len(rom)), *sys.argv[6:]]))
 
 

@@ -33,7 +33,7 @@ def run(app):
         import homeassistant
 
         homeassistant.Home.LOT_MS, homeassistant.Home.SETTLE_MS, homeassistant.Home.GAP_MS = 1, 1, 1
-        tasks.append(asyncio.create_task(doors._serve("home-assistant", app.boot, app, app.access)))
+        tasks.append(asyncio.create_task(doors._serve("home-assistant", app.boot, app, app.access, lambda: None)))
     return tasks
 
 

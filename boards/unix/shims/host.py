@@ -72,14 +72,15 @@ def take():
 
 
 def interrupts(character):
-    """From now on this character on the UART is a KeyboardInterrupt; with -1 none is. One that came is raised."""
+    """From now on this character on the UART is a KeyboardInterrupt; with -1 none is. One that came is raised behind it."""
     global interruptible
-    take()
     if character >= 0:
         interruptible = True
-    ask(("uart", "interrupt"), (character,), {})
-    if character < 0:
-        interruptible = False
+    try:
+        ask(("uart", "interrupt"), (character,), {})
+    finally:
+        if character < 0:
+            interruptible = False
 
 
 def prompt():

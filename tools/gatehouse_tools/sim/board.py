@@ -99,7 +99,6 @@ class _Bench:
 
     def interrupt(self, character: int) -> None:
         self.interrupting = character
-        self.put(_DUE, 0)
 
     def close(self) -> None:
         self._numbers.close()
@@ -517,6 +516,7 @@ class Board:
             self._raw = False
         self._bench.put(_LINKED, 0)
         self._bench.put(_BUSY, 0)
+        self._bench.put(_DUE, 0)
         self._bench.interrupt(-1)
         try:
             ota = Ota(self._flash, self._table)

@@ -72,7 +72,7 @@ def take():
 
 
 def interrupts(character):
-    """From now on this character on the UART is a KeyboardInterrupt; with -1 none is. One that came is raised behind it."""
+    """This character on the UART is a KeyboardInterrupt from now on; with -1 none is. One that came is raised then."""
     global interruptible
     if character >= 0:
         interruptible = True

@@ -10,7 +10,7 @@ from array import array
 
 from micropython import const
 
-_BUSY = const(8)  # shared number: how often hold() and release() ran; odd between them, where no interrupt may come
+_BUSY = const(8)  # shared number: 1 between hold() and release(), where no interrupt may come
 _WANTED = const(9)  # shared number: 1 while the supervisor decides whether it sends a signal
 _DUE = const(10)  # shared number: 1 when the next release(True) is to raise an interrupt
 
@@ -41,7 +41,7 @@ def put(place, value):
 def hold():
     """No interrupt from here to release(): what a chip has in C is not torn apart by one."""
     if interruptible:
-        put(_BUSY, get(_BUSY) | 1)
+        put(_BUSY, 1)
         while get(_WANTED):
             pass
 
@@ -52,7 +52,7 @@ def release(late=False):
         late = late and get(_DUE)
         if late:
             put(_DUE, 0)
-        put(_BUSY, (get(_BUSY) | 1) + 1)
+        put(_BUSY, 0)
         if late:
             raise KeyboardInterrupt
 

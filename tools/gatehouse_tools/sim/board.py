@@ -422,7 +422,7 @@ class Board:
         if not waits and taken - self._asked < _COMPUTES:
             return False
         self._bench.put(_WANTED, 1)  # from here on it does not begin to call
-        calls = self._bench.get(_BUSY) & 1 or (self._prompt and process.at_prompt())
+        calls = self._bench.get(_BUSY) or (self._prompt and process.at_prompt())
         if not calls:
             self._bench.put(_DUE, 0)
             self._asked = None

@@ -20,7 +20,7 @@ from gatehouse_tools import firmware_source, flash_plan, flasher, product
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.image import flash, partitions, stock
 from servers import stock_image
-from servers.rom_loader import Rom
+from servers.rom_loader import Rom, next_port
 
 S3 = stock_image.firmware()
 
@@ -318,6 +318,7 @@ def test_unplugged_in_the_middle_and_plugged_in_again(item, firmware, merged):
         done = write(item, firmware, rom)
         done.refused(1, rom.port, "stopped while the board is written", "nothing here is lost", "[port]")
         half = bytes(rom.flash)
+        assert next_port() != rom.port
     assert half != merged.read_bytes() and image.read_bytes() == before
     with Rom(flash=half) as rom:
         assert write(item, firmware, rom, "--replace").code == 0

@@ -2,16 +2,18 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import serial
 from test_sim_board import WAIT, at_prompt, kinds, make_image
 
 from gatehouse_tools.errors import GatehouseError
-from gatehouse_tools.sim import Board
+from gatehouse_tools.sim import Board, BoardStopped
 
 LOCKED = "import micropython\nmicropython.kbd_intr(-1)\n"
 READER = """
@@ -305,6 +307,22 @@ def test_what_is_typed_after_a_ctrl_c_that_came_too_late_is_whole(bench):
     board.wait(lambda board: "onward" in board.lines, WAIT)
 
 
+COMPUTES_AND_WRITES = """
+    print('go')
+    while True:
+        for _ in range(3000): pass
+        with open('log', 'w') as file: file.write('x')
+    """
+
+
+def signal_in_the_file_system(board):
+    board._bench.put(9, 1)  # as the supervisor does while it decides: the device waits for it
+    while not board._bench.get(8):
+        time.sleep(0.001)
+    board._process.interrupt()
+    board._bench.put(9, 0)
+
+
 def test_signal_in_the_middle_of_the_file_system_is_raised_behind_it(bench):
     board = bench("""
         import os, time
@@ -314,22 +332,59 @@ def test_signal_in_the_middle_of_the_file_system_is_raised_behind_it(bench):
         print("go")
         while not count or good < 20:
             try:
+                outside = False
                 for _ in range(20):
                     with open("x") as file:
                         good += file.read() == "one line of it\\n" * 400 or -1000
+                outside = True
                 time.sleep_ms(1)
             except KeyboardInterrupt:
-                count += 1
+                count += 1 if outside else 1000
         print("whole" if count == 1 else count)
         """)
     board.wait_line("go", WAIT)
-    board._bench.put(9, 1)  # as the supervisor does while it decides: the device waits for it
-    while not board._bench.get(8):
-        time.sleep(0.001)
-    board._process.interrupt()
-    board._bench.put(9, 0)
+    signal_in_the_file_system(board)
     board.wait(at_prompt, WAIT)
     assert "whole" in board.lines
+
+
+def test_signal_in_the_middle_of_the_file_system_is_not_lost(bench):
+    """Here nothing is called outside of it that would raise what the device was asked to: the signal comes again."""
+    board = bench(COMPUTES_AND_WRITES)
+    board.wait_line("go", WAIT)
+    signal_in_the_file_system(board)
+    board.wait(at_prompt, WAIT)
+
+
+def test_signal_at_the_last_step_of_the_file_system_is_raised_behind_it(bench):
+    board = bench("""
+        import time
+        with open("x", "w") as file:
+            file.write("one line of it\\n" * 400)
+        host, count, late = time.host, 0, False
+        release = host.release
+
+        def interrupted(wanted=False):
+            global late
+            release(wanted)
+            if not wanted and not late:  # LittleFS called
+                late = True
+                raise KeyboardInterrupt  # where MicroPython does, when the signal comes after the number is written
+
+        host.release = interrupted
+        for _ in range(20):
+            try:
+                outside = False
+                with open("x") as file:
+                    file.read()
+                outside = True
+                time.sleep_ms(1)
+            except KeyboardInterrupt:
+                count += outside
+        print("whole" if late and count == 1 else (late, count))
+        """)
+    board.wait(at_prompt, WAIT)
+    assert "whole" in board.lines, list(board.lines)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +392,7 @@ def test_signal_in_the_middle_of_the_file_system_is_raised_behind_it(bench):
     [
         "import sys\nprint('go')\nsys.stdin.read(1)",
         "import socket\nsock = socket.socket()\nsock.bind(('0.0.0.0', 0))\nsock.listen(1)\nprint('go')\nsock.accept()",
-        "print('go')\nwhile True:\n    for _ in range(3000): pass\n    with open('log', 'w') as file: file.write('x')",
+        COMPUTES_AND_WRITES,
     ],
     ids=["reads", "accepts", "computes and writes"],
 )
@@ -402,6 +457,23 @@ def test_ctrl_d_at_the_prompt_is_a_soft_reset(bench):
         "MPY: soft reboot",
         "cause 5",
     ]
+
+
+def test_an_end_by_a_signal_is_no_soft_reset(bench):
+    board = bench("")
+    board.wait(at_prompt, WAIT)
+    os.kill(board.pid, signal.SIGSEGV)
+    with pytest.raises(BoardStopped, match="status -11"):
+        board.wait(lambda board: kinds(board).count("repl") == 2, WAIT)
+
+
+def test_what_the_device_reads_from_is_nobody_elses_port(bench):
+    """Its number may have been that of a port which a program has lost, and opens again by its name."""
+    board = bench("")
+    board.wait(at_prompt, WAIT)
+    with pytest.raises(serial.SerialException, match="exclusively lock"):
+        serial.Serial(os.ttyname(board._process._keys), exclusive=True)
+    serial.Serial(board.terminal, exclusive=True).close()
 
 
 def test_a_reset_at_the_prompt_boots(bench):

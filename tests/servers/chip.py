@@ -30,8 +30,8 @@ class Chip(Rom):
 
     def _unplug(self) -> None:
         if not self._gone:
-            self._gone = True
-            os.close(self._master)
+            self._slave = os.open(self.port, os.O_RDWR | os.O_NOCTTY)  # to be kept, as the base class says
+        super()._unplug()
 
     def _hung_up(self) -> bool:
         if self.writes:

@@ -24,6 +24,15 @@ CHIPS = {"esp32s3": (9, 0x60002000, 0x60007034, 0x60007038), "esp32c3": (5, 0x60
 ENCRYPTED, SECURE_BOOT, SECURE_DOWNLOAD = 1 << 18, 1 << 20, 1 << 2
 
 
+def next_port() -> str:
+    """The name of the pseudo-terminal that whoever makes one next gets: esptool may look for it, if it was lost."""
+    ends = pty.openpty()
+    name = os.ttyname(ends[1])
+    for end in ends:
+        os.close(end)
+    return name
+
+
 class Rom(threading.Thread):
     """A chip at `port`. flash: its content, which stays; unplug_after: bytes written until the port goes away."""
 
@@ -66,13 +75,14 @@ class Rom(threading.Thread):
         os.write(self._wake, b"x")
         self.join()
         self._unplug()
+        os.close(self._slave)
         os.close(self._ended)
         os.close(self._wake)
 
     def _unplug(self) -> None:
+        """Hang up. Its number stays taken: esptool opens a lost port by its name, again and again."""
         if not self._gone:
             self._gone = True
-            os.close(self._slave)
             os.close(self._master)
 
     def run(self) -> None:

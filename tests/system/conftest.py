@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gatehouse_tools import cli, reports
+from gatehouse_tools import cli, reports, ui
 from gatehouse_tools.demo.stage import Stage
 from gatehouse_tools.demo.witness import Witness
 from gatehouse_tools.sim.board import Board
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILED = ROOT / "failed"
+LAST_LINES = 40  # of the log of a device whose test failed
 _numbers = itertools.count(1)
 
 
@@ -113,7 +114,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
         device.board.power_off()
         shutil.copyfile(device.image, folder / "flash.bin")
         shutil.copyfile(device.log, folder / "uart.log")
-        report.sections.append(("device", f"flash image and log are kept in {folder.relative_to(ROOT)}"))
+        told = device.log.read_text(errors="replace").splitlines()[-LAST_LINES:]  # of a machine nobody can look at
+        kept = f"flash image and log are kept in {folder.relative_to(ROOT)}; the log ends:"
+        report.sections.append(("device", "\n".join([kept, *map(ui.printable, told)])))
 
 
 @pytest.fixture

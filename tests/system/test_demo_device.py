@@ -22,6 +22,7 @@ import pytest
 from gatehouse_tools.demo import buttons, scenes
 from servers import browser, stock_image
 from servers.chip import Chip
+from servers.rom_loader import next_port
 
 from . import test_demo_page
 
@@ -130,6 +131,7 @@ def test_a_board_that_goes_away_while_it_is_written_ends_it_in_one_line(tmp_path
     assert code == 1 and told.get("ok") is not True and chip.board is None
     assert "stopped while the board is written" in run.told and "nothing here is lost" in run.told
     assert "1 of 8" not in run.told and "Traceback" not in run.told
+    assert next_port() != chip.port
 
 
 @pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")

@@ -13,6 +13,14 @@ def _hold():
         host.put_off()
 
 
+def _release():
+    """host.release() without its exception: once its number is written, a signal may come before this returns."""
+    try:
+        host.release()
+    except KeyboardInterrupt:
+        host.put_off()
+
+
 class HeldDisk(Disk):
     """The same on a board that a Ctrl-C can reach: none tears a step of it apart, as none does what a chip has in C."""
 
@@ -21,18 +29,18 @@ class HeldDisk(Disk):
         try:
             Disk.readblocks(self, block, buffer, offset)
         finally:
-            host.release()
+            _release()
 
     def writeblocks(self, block, buffer, offset):
         _hold()
         try:
             Disk.writeblocks(self, block, buffer, offset)
         finally:
-            host.release()
+            _release()
 
     def ioctl(self, command, argument):
         _hold()
         try:
             return Disk.ioctl(self, command, argument)
         finally:
-            host.release()
+            _release()

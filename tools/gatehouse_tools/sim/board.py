@@ -575,10 +575,10 @@ class Board:
             self._take_event(kind, detail)
 
     def _ended(self) -> None:
-        """The process has ended by itself: at the prompt that is how Ctrl-D ends."""
+        """The process has ended by itself: at the prompt that is how Ctrl-D ends, but for a signal's end."""
         at_prompt = self._prompt
         status = self._kill()
-        if at_prompt:
+        if at_prompt and status >= 0:
             self._print(_SOFT_REBOOT)
             self._happened("soft-reset")
             self._boot(SOFT_RESET)

@@ -36,6 +36,8 @@ class Process:
         # What the device reads from is a terminal, because MicroPython sets its mode: that tells whether code runs.
         self._keyboard, self._keys = pty.openpty() if made & TERMINAL else (-1, -1)
         if made & TERMINAL:
+            # Its number may have been another one's port until now, which a program still looks for.
+            fcntl.flock(self._keys, fcntl.LOCK_EX)
             tty.setraw(self._keys)
             self._settings(0)
         with theirs:

@@ -15,6 +15,7 @@ from .conftest import Device
 from .terminal import Terminal, label_password, mpremote
 
 OWNER, SERVICE = "a new owner's secret", "with a screwdriver"
+WINDOW_S = 12  # two starts of mpremote on a busy machine have room in it
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def locked(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
 
 @pytest.fixture
 def serviced(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
-    """One whose policy lets the service open the REPL for six seconds."""
-    made = Device(shop, tmp_path, seed, "128wK", "--set", "repl_seconds=6", terminal=True)
+    """One whose policy lets the service open the REPL for a short time."""
+    made = Device(shop, tmp_path, seed, "128wK", "--set", f"repl_seconds={WINDOW_S}", terminal=True)
     yield made
     made.close()
 
@@ -184,17 +185,20 @@ def test_the_service_window_opens_for_mpremote_is_reported_and_ends(serviced: De
         terminal.login("service", SERVICE)
         since = serviced.witness.mark()
         terminal.type("repl 60")
-        terminal.expect("the device resets after 6 s")
+        terminal.expect(f"seconds: {WINDOW_S}")
+        terminal.expect("the REPL opens; the device resets after ")
+        left = int(terminal.expect(" s").removesuffix(" s"))  # of the window; what came before it took its share
         terminal.expect(">>> ")
-    report = serviced.witness.wait(since, lambda claims: "repl" in claims["degraded"], 5)
+    assert 0 < left <= WINDOW_S
+    report = serviced.witness.wait(since, lambda claims: "repl" in claims["degraded"], 20)
     assert report, "the report said so before it opened"
-    assert 0 < report.claims["access"]["repl_seconds"] <= 6
+    assert 0 < report.claims["access"]["repl_seconds"] <= WINDOW_S
     assert mpremote(serviced, "resume", "eval", "6 * 7") == (0, "42\n")
     assert "/lib" in mpremote(serviced, "resume", "exec", "import sys; print(sys.path)")[1]
     latest = serviced.witness.history[-1]
     assert "repl" in latest.claims["degraded"], "what the broker keeps says so while it is open"
     since = serviced.witness.mark()
-    board.wait(lambda board: board.events[-1].kind == "boot" and board.boots == 2, 20)
+    board.wait(lambda board: board.events[-1].kind == "boot" and board.boots == 2, WINDOW_S + 20)
     assert [event.kind for event in board.events][-2:] == ["wdt-reset", "boot"]
     report = serviced.runs("1.0.0", since=since)
     assert "repl" not in report.claims["degraded"] and report.claims["access"]["repl_seconds"] == 0

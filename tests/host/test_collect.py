@@ -852,6 +852,37 @@ def test_two_share_the_load_and_nothing_is_lost_when_one_is_killed(house, tmp_pa
     assert "Traceback" not in err and " 0 messages refused" in told
 
 
+def taken(inbox, count):
+    """So many messages, which are not acknowledged."""
+    found: list[Message] = []
+    soon(lambda: found.extend(inbox.take(0.1)) or len(found) >= count)
+    return found
+
+
+@needs_mosquitto
+def test_what_was_received_and_not_acknowledged_comes_again(house):
+    root, authority, broker = house
+    texts = [b"%d" % number for number in range(5)]
+
+    def again():
+        inbox = collector.Inbox("again", "again", publish.tls_context(product.find(str(root))), print)
+        inbox.open("localhost", broker.port, WAIT)
+        return inbox
+
+    with Client(broker, authority, "gh-1") as device:
+        with contextlib.closing(again()) as inbox:
+            for text in texts:
+                device.publish(REPORT, text)
+            assert [one.payload for one in taken(inbox, 5)] == texts
+        with contextlib.closing(again()) as inbox:
+            found = taken(inbox, 5)
+            assert [one.payload for one in found] == texts
+            inbox.acknowledge(found)
+        with contextlib.closing(again()) as inbox:
+            device.publish(REPORT, b"new")
+            assert [one.payload for one in taken(inbox, 1)] == [b"new"], "what was acknowledged does not"
+
+
 def test_messages_of_an_earlier_connection_are_not_acknowledged(monkeypatch):
     """The broker sends them again, perhaps under the numbers of others."""
     inbox = collector.Inbox("group", "name", None, print)

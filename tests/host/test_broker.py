@@ -20,7 +20,7 @@ from gatehouse_tools import topics
 from gatehouse_tools.broker import Broker
 from gatehouse_tools.errors import GatehouseError, UsageError
 
-WAIT = 10.0
+WAIT = 30.0
 
 
 class Client:

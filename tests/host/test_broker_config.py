@@ -17,7 +17,7 @@ from test_broker import Client
 from gatehouse_tools import broker as brokers
 from gatehouse_tools import ca, topics
 
-WAIT = 10.0
+WAIT = 30.0
 # Another Mosquitto than the installed one, such as a 2.1 of one's own, and its mosquitto_acl_file.so.
 MOSQUITTO = os.environ.get("GATEHOUSE_MOSQUITTO") or brokers.mosquitto()
 PLUGIN = os.environ.get("GATEHOUSE_MOSQUITTO_ACL")

@@ -13,7 +13,7 @@ from gatehouse_tools import broker as brokers
 from gatehouse_tools import ca, identity, keys, product, publish, releases, suit, topics
 from gatehouse_tools.broker import Broker
 
-WAIT = 10.0
+WAIT = 30.0
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from gatehouse_tools.database import Database, Unavailable
 from gatehouse_tools.errors import GatehouseError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT = 30
+WAIT = 60
 DEVICES = {"gh-1": reports.Device(report_key(0), b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
 
 

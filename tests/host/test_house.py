@@ -22,7 +22,7 @@ from gatehouse_tools.commands import sim as sim_command
 from gatehouse_tools.errors import GatehouseError
 from gatehouse_tools.sim import runtime
 
-WAIT = 30
+WAIT = 60
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,7 @@ def test_indentation_tells_a_line_from_a_deeper_one(project, capsys):
 
 
 def test_endless_child_is_ended_and_its_test_reported(project, capsys):
-    code, text = project(capsys, "--limit", "5", tests=("test_waits_for_a_child",))
+    code, text = project(capsys, "--limit", "10", tests=("test_waits_for_a_child",))
     assert code == 0
     assert "test_guard.py::test_waits_for_a_child" in text
 

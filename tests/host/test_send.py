@@ -19,7 +19,7 @@ from gatehouse_tools import ca, identity, lms_keys, releases, remote
 from gatehouse_tools.broker import Broker
 from gatehouse_tools.image import flash, nvs
 
-WAIT = 10.0
+WAIT = 30.0
 COMMAND, REPLY, STATUS = (f"gatehouse/gh-1/{name}" for name in ("command", "reply", "status"))
 
 

@@ -22,7 +22,7 @@ from gatehouse_tools.sim import Board, BoardStopped, Event, runtime
 from gatehouse_tools.sim.flash import Flash
 
 FLASH = 4 << 20
-WAIT = 20.0  # seconds; all of this takes milliseconds on a machine that is not busy
+WAIT = 60.0  # seconds; all of this takes milliseconds on a machine that is not busy
 TABLE = partitions.load(runtime.SOURCES / "partitions.csv", FLASH)
 
 

@@ -15,7 +15,7 @@ from gatehouse_tools import broker as brokers
 from gatehouse_tools import ca, product, reports, topics
 from gatehouse_tools.broker import Broker
 
-WAIT = 30
+WAIT = 60
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from gatehouse_tools.broker import Broker
 from gatehouse_tools.commands import watch as commands_watch
 
 DEVICES = {"gh-1": reports.Device(report_key(0), b"D" * 16), "gh-2": reports.Device(b"2" * 32)}
-WAIT = 20
+WAIT = 60
 
 
 def watched(**options):

@@ -115,7 +115,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 30) -> Any:
+    def wait(self, expression: str, seconds: float = 120) -> Any:
         """The first true value of an expression."""
         end = time.monotonic() + seconds
         while not (found := self.js(expression)):

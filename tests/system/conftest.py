@@ -67,7 +67,7 @@ class Device:
         broker = self.shop.house.broker_address
         self.shop.gatehouse("publish", str(envelope), "--device", self.id, "--broker", broker, "--force")
 
-    def runs(self, version: str, within: float = 60, since: int = 0, mode: str = "active") -> reports.Report:
+    def runs(self, version: str, within: float = 120, since: int = 0, mode: str = "active") -> reports.Report:
         """The first verified report after `since` of this version in this mode; fails when none comes."""
         report = self.witness.wait(
             since, lambda claims: claims.get("version") == version and claims["mode"] == mode, within
@@ -75,7 +75,7 @@ class Device:
         assert report, f"no report of {version} {mode}: {self.log.read_text(errors='replace')[-3000:]}"
         return report
 
-    def tells(self, state: str, reason: str | None, within: float = 60, since: int = 0) -> reports.Report:
+    def tells(self, state: str, reason: str | None, within: float = 120, since: int = 0) -> reports.Report:
         """The first verified report after `since` of this update state and reason."""
 
         def wanted(claims: dict) -> bool:

@@ -35,7 +35,7 @@ class Terminal:
         """Type, and press Enter."""
         os.write(self._file, text.encode() + b"\r")
 
-    def expect(self, text: str, within: float = 20) -> str:
+    def expect(self, text: str, within: float = 120) -> str:
         """Wait for a text after what was expected before; what has been shown up to it."""
         deadline = time.monotonic() + within
         while text not in self.shown[self._at :]:

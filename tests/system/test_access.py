@@ -39,7 +39,7 @@ def test_an_interface_that_is_wanted_and_not_there_is_degraded(shop: Stage, devi
     device.runs("1.0.0")
     device.publish(configuration(shop, tmp_path, shop.house.broker_address, interfaces=["ble"]))
     report = device.tells("confirmed", None)
-    report = device.witness.wait(0, lambda claims: claims["degraded"] == ["interface:ble"], 20)
+    report = device.witness.wait(0, lambda claims: claims["degraded"] == ["interface:ble"], 120)
     assert report and report.claims["interfaces"]["ble"] == {"wanted": True, "active": False}
     assert report.claims["interfaces"]["reset-button"] == {"wanted": False, "active": False}
 
@@ -57,11 +57,11 @@ def test_button_held_at_start_ends_the_ownership_and_nothing_else(shop: Stage, d
     assert "epoch" not in stored(device)
     device.board.set_pin(BUTTON, False)
     device.board.power_on()
-    device.board.wait_line("gatehouse: boot 2", 10)
+    device.board.wait_line("gatehouse: boot 2", 120)
     # Reports are under the new epoch's key from here on, which the old verifier does not hold.
-    assert device.board.wait(lambda board: "epoch" in _peek(device), 30)
+    assert device.board.wait(lambda board: "epoch" in _peek(device), 120)
     device.board.set_pin(BUTTON, True)
-    device.board.wait_line("gatehouse: boot 3 active", 20)
+    device.board.wait_line("gatehouse: boot 3 active", 120)
     device.board.power_off()
     after = stored(device)
     assert after["epoch"] == 1

@@ -27,7 +27,7 @@ from servers import browser
 from .conftest import ROOT
 
 pytestmark = pytest.mark.skipif(not browser.program(), reason="no chromium here: apt-get install chromium, as root")
-READY_S = 60.0
+READY_S = 240.0
 VERDICT_S = 150.0
 SIZE = (1600, 1000)
 
@@ -123,7 +123,7 @@ def run_of(page: browser.Browser, name: str, seconds: float = VERDICT_S) -> dict
 def agree(told: dict[str, Any], witness: Witness, name: str) -> None:
     """The page says what the device's report of that counter says, as a verifier of the test's own has it."""
     boots, number = (int(part) for part in told["counter"].split("."))
-    report = witness.wait(0, lambda claims: claims["counter"] == [boots, number], 20)
+    report = witness.wait(0, lambda claims: claims["counter"] == [boots, number], 120)
     assert report, f"{name}: no verified report {told['counter']}"
     claims = report.claims
     assert f"runs {claims['version']} in slot {claims['slot']}" in told["told"], name

@@ -207,7 +207,7 @@ def test_flag_is_told_while_it_is_there(tmp_path: Path, seed: int) -> None:
                 def newer(claims: dict, wanted: int = version) -> bool:
                     return bool(claims["trust"] == wanted)
 
-                report = device.witness.wait(0, newer, 40)
+                report = device.witness.wait(0, newer, 120)
                 assert report and report.claims["degraded"] == told
         finally:
             device.close()

@@ -90,14 +90,14 @@ def test_it_appears_is_updated_by_a_press_and_goes_with_the_policy(shop: Stage, 
         waiting = home.update(latest_version="1.1.0", in_progress=False)
         assert waiting["release_summary"] == "for the tests, 1.1.0" and waiting["installed_version"] == "1.0.0"
         device.tells("downloaded", None)
-        again = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+        again = device.witness.wait(device.witness.mark(), lambda claims: True, 120)
         assert again and again.claims["update"]["state"] == "downloaded"
         # Home Assistant starts anew.
         before = home.count["ha-config"]
         home.observer.publish("homeassistant/status", b"online")
         home.wait("ha-config", lambda payload: home.count["ha-config"] > before)
         home.observer.publish(home.install, b"install")
-        device.tells("confirmed", None, 60)
+        device.tells("confirmed", None, 120)
         home.update(installed_version="1.1.0", latest_version="1.1.0", in_progress=False)
         assert json.loads(home.wait("ha-config", lambda payload: b'"sw":"1.1.0"' in payload))
         # The signed configuration closes the door.
@@ -196,7 +196,7 @@ def test_home_assistant_itself_shows_and_updates_it(shop: Stage, device: Device,
         device.tells("downloaded", None)
         home.until(lambda found: not tells(found, "update.firmware")["in_progress"])  # no press while it downloads
         home.ask("install", entities["update.firmware"])
-        device.tells("confirmed", None, 60)
+        device.tells("confirmed", None, 120)
         found = home.until(lambda found: tells(found, "update.firmware").get("installed_version") == "1.1.0")
         assert state(found, "update.firmware") == "off" and tells(found, "update.firmware")["in_progress"] is False
         device.board.power_off()

@@ -118,7 +118,7 @@ def test_sockets_are_those_that_the_policy_opens(
             secure.sendall(b"GET / HTTP/1.1\r\nHost: device\r\n\r\n")
             assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
         mark = device.witness.mark()
-        assert device.witness.wait(mark, lambda claims: True, 20), "it goes on reporting"
+        assert device.witness.wait(mark, lambda claims: True, 120), "it goes on reporting"
     finally:
         device.close()
 
@@ -226,7 +226,7 @@ def test_update_is_uploaded_by_a_program(shop: Stage, tmp_path: Path, seed: int)
         envelope = release(shop, "1.9.0", extra=True)
         body = envelope.read_bytes() + envelope.with_suffix(".pack").read_bytes()
         client.ask("PUT", "/api/upload", body, **{"X-Envelope": str(envelope.stat().st_size)})
-        assert device.tells("confirmed", None, 60).claims["version"] == "1.9.0"
+        assert device.tells("confirmed", None, 120).claims["version"] == "1.9.0"
         assert "MemoryError" not in device.log.read_text()
     finally:
         device.close()
@@ -297,9 +297,9 @@ def test_crowd_at_the_door_stops_no_update(shop: Stage, tmp_path: Path, seed: in
         wait_for_socket(device)
         with Crowd(device, 4):
             since = device.witness.mark()
-            assert device.witness.wait(since, lambda claims: claims["uptime"] > 8, 30), "it goes on reporting"
+            assert device.witness.wait(since, lambda claims: claims["uptime"] > 8, 120), "it goes on reporting"
             device.publish(release(shop, "1.9.0", extra=True))
-            report = device.tells("confirmed", None, 90)
+            report = device.tells("confirmed", None, 120)
             assert report.claims["version"] == "1.9.0"
         told = device.log.read_text()
         assert "Traceback" not in told and "wdt-reset" not in [event.kind for event in device.board.events], told[
@@ -316,10 +316,10 @@ def test_heap_that_has_no_room_for_the_door_is_no_reason_to_restart(
     device = Device(shop, tmp_path, seed, heap, "--set", OPEN)
     try:
         device.board.power_on()
-        closed = device.witness.wait(0, lambda claims: "interface:https" in claims["degraded"], 30)
+        closed = device.witness.wait(0, lambda claims: "interface:https" in claims["degraded"], 120)
         assert closed and closed.claims["mode"] == "active", device.log.read_text()[-3000:]
         assert device.board.pid and not listening(device.board.pid)
-        assert device.witness.wait(0, lambda claims: claims["uptime"] > 15, 40)
+        assert device.witness.wait(0, lambda claims: claims["uptime"] > 15, 120)
         assert device.board.boots == 1 and "MemoryError" not in device.log.read_text()
     finally:
         device.close()
@@ -342,14 +342,14 @@ def test_owner_closes_and_opens_the_door_of_a_running_device(shop: Stage, tmp_pa
 
             return look
 
-        closed = device.witness.wait(since, is_open(False), 20)
+        closed = device.witness.wait(since, is_open(False), 120)
         assert closed and closed.claims["access"]["sessions"] == 0 and not listening(device.board.pid)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", device.board.https_port), 5)
         since = device.witness.mark()
         code, told = send(shop, device, "interface.set", "name=https", "wanted=true", "--role", "owner")
         assert code == 0, told
-        assert device.witness.wait(since, is_open(True), 30), device.witness.history[-1].claims
+        assert device.witness.wait(since, is_open(True), 120), device.witness.history[-1].claims
         wait_for_socket(device)  # it is reported once it is being opened
         assert listening(device.board.pid) == {(LOOPBACK, device.board.https_port)} and device.board.boots == 1
         with pytest.raises(AssertionError, match="401"):
@@ -385,7 +385,7 @@ def test_fuzzed_requests_leave_a_device_that_reports_with_its_heap_level(
         head = f"POST /api/login HTTP/1.1\r\nHost: x\r\nOrigin: https://x\r\nContent-Length: {len(login)}\r\n\r\n"
         good = head.encode() + login.replace(password(device).encode(), b"none of them all")
         assert client.login(password(device))["fresh"]
-        before = device.witness.wait(device.witness.mark(), lambda claims: claims["uptime"] > 8, 30)
+        before = device.witness.wait(device.witness.mark(), lambda claims: claims["uptime"] > 8, 120)
         for _ in range(60):
             bent = bytearray(good)
             for _ in range(chance.randrange(1, 12)):
@@ -402,8 +402,8 @@ def test_fuzzed_requests_leave_a_device_that_reports_with_its_heap_level(
                         pass
         assert asked_again(client, password(device))["fresh"], "and the owner is served"
         settled = time.monotonic() + 5
-        device.witness.wait(device.witness.mark(), lambda claims: time.monotonic() > settled, 30)
-        after = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+        device.witness.wait(device.witness.mark(), lambda claims: time.monotonic() > settled, 120)
+        after = device.witness.wait(device.witness.mark(), lambda claims: True, 120)
         assert before and after and after.counter[0] == first.counter[0], "the device restarted"
         free = [report.claims["heap_free"] for report in (before, after)]
         assert free[0] - free[1] < 4096, free
@@ -468,7 +468,7 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
             page.picture(ROOT / "docs" / "https-refused.png")
         # What is not even taken is told, and the page goes on looking.
         choose(page, pack, pack)
-        page.wait("document.querySelector('#message').className === 'bad'", 20)
+        page.wait("document.querySelector('#message').className === 'bad'")
         page.wait("document.querySelector('#update-state').innerText.includes('refused (')")
         installing = {"state": "installing", "reason": None, "detail": "", "sequence": 3, "done": 3, "total": 9}
         shown = "[document.querySelector('#update-state').innerText, document.querySelector('#bar').position]"
@@ -481,9 +481,9 @@ def test_person_with_a_browser(shop: Stage, open_device: Device, tmp_path: Path)
             ".observe(document.querySelector('#update-state'), {childList: true, characterData: true, subtree: true})"
         )
         upload(page, envelope, pack)
-        report = device.tells("confirmed", None, 60)
+        report = device.tells("confirmed", None, 120)
         assert report.claims["version"] == "1.9.0"
-        page.wait("!document.querySelector('#login').hidden", 60)  # the restart ended the session
+        page.wait("!document.querySelector('#login').hidden")  # the restart ended the session
         seen = page.js("seen")
         begun = next(at for at, text in enumerate(seen) if text.startswith("uploading, "))
         assert not [text for text in seen[begun:] if "refused" in text], (seen, "of the update before")
@@ -518,4 +518,4 @@ def choose(page: browser.Browser, envelope: Path, pack: Path) -> None:
 def upload(page: browser.Browser, envelope: Path, pack: Path) -> None:
     """Upload both files by the page."""
     choose(page, envelope, pack)
-    page.wait("document.querySelector('#message').innerText.startsWith('Uploaded')", 20)
+    page.wait("document.querySelector('#message').innerText.startsWith('Uploaded')")

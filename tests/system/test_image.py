@@ -147,7 +147,7 @@ def test_it_boots_and_reports_attested_with_its_own_key_and_certificate(made: Ma
         witness = Witness(ID, verifier, ca / "ca.pem", ca / "host.pem", ca / "host-key.pem", "localhost", port)
         try:
             board.power_on()
-            report = witness.wait(0, lambda claims: claims.get("version") == "1.0.0" and claims["mode"] == "active", 40)
+            report = witness.wait(0, lambda claims: (claims.get("version"), claims["mode"]) == ("1.0.0", "active"), 120)
             assert report, log.read_text()[-3000:]
             claims = report.claims
             fuses = {"flash_encryption": False, "secure_boot": False, "download_mode": True, "jtag": True}

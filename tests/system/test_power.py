@@ -41,14 +41,14 @@ def test_power_cut_in_the_middle_of_an_update(shop: Stage, device: Device, seed:
     new = release(shop, "1.9.0", extra=True)
     device.board.power_on()
     device.runs("1.0.0")
-    device.board.wait(lambda board: board.operations, 10)
+    device.board.wait(lambda board: board.operations, 120)
     cuts = sorted(chance.sample(range(1, 700), CUTS))
     device.board.cut_at(cuts[0])
     device.publish(new)
     done = None
     for number, cut in enumerate(cuts):
         with contextlib.suppress(BoardStopped):
-            device.board.wait(lambda board: not board.running, 20)
+            device.board.wait(lambda board: not board.running, 30)
         if device.board.running:
             break  # the update ended before this cut came
         check_whole(device, "a", shop.envelopes["1.0.0"])
@@ -56,7 +56,7 @@ def test_power_cut_in_the_middle_of_an_update(shop: Stage, device: Device, seed:
         device.board.power_on(cut_at=cuts[number + 1] - cut if number + 1 < len(cuts) else None)
     if not device.board.running:
         device.board.power_on()
-    done = device.witness.wait(0, lambda claims: claims.get("update", {}).get("state") == "confirmed", 40)
+    done = device.witness.wait(0, lambda claims: claims.get("update", {}).get("state") == "confirmed", 120)
     assert done and done.claims["version"] == "1.9.0", device.log.read_text()[-3000:]
     device.board.power_off()
     check_whole(device, done.claims["slot"], new)
@@ -80,7 +80,7 @@ def damage(image: Path, slots: str) -> None:
 def test_device_without_a_good_slot_reports_recovery_and_takes_an_offer(shop: Stage, device: Device) -> None:
     damage(device.image, "ab")
     device.board.power_on()
-    report = device.witness.wait(0, lambda claims: claims["mode"] == "recovery", 30)
+    report = device.witness.wait(0, lambda claims: claims["mode"] == "recovery", 120)
     assert report and "version" not in report.claims and "recovery" in report.degraded
     device.publish(release(shop, "1.1.0"))
     assert device.tells("confirmed", None).claims["version"] == "1.1.0"

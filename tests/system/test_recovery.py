@@ -45,11 +45,11 @@ def test_wrong_broker_comes_back_by_itself_and_a_right_configuration_stays(
     device.board.power_on()
     device.runs("1.0.0")
     device.publish(configuration(shop, tmp_path, "localhost:1"))
-    device.board.wait_line("gatehouse: boot 2 trial", 20)
+    device.board.wait_line("gatehouse: boot 2 trial", 120)
     for boot in (3, 4):  # its three tries; each would also end by the trial's deadline and the watchdog
         device.board.power_off()
         device.board.power_on()
-        device.board.wait_line(f"gatehouse: boot {boot} trial", 20)
+        device.board.wait_line(f"gatehouse: boot {boot} trial", 120)
     device.board.power_off()
     device.board.power_on()
     report = device.tells("rolled-back", "health")
@@ -112,7 +112,7 @@ def test_confirmed_release_that_begins_to_crash_ends_in_recovery_which_takes_an_
     device.board.set_sensor(80)
     since = device.witness.mark()
     device.board.power_on()
-    report = device.witness.wait(since, lambda claims: claims["mode"] == "recovery", 40)
+    report = device.witness.wait(since, lambda claims: claims["mode"] == "recovery", 120)
     assert report and "recovery" in report.degraded and "version" not in report.claims, device.log.read_text()[-2000:]
     device.publish(release(shop, "1.9.6"))
     device.runs("1.9.6", since=since)
@@ -136,7 +136,7 @@ def test_board_without_room_installs_with_the_core_alone(shop: Stage, tmp_path: 
         device.board.power_on()
         device.runs("4.0.0")
         device.publish(second)
-        report = device.witness.wait(0, lambda claims: claims["mode"] == "install", 30)
+        report = device.witness.wait(0, lambda claims: claims["mode"] == "install", 120)
         assert report and report.claims["version"] == "4.0.0"
         assert device.tells("confirmed", None).claims["version"] == "4.1.0"
     finally:

@@ -78,10 +78,10 @@ def test_state_reboot_and_what_an_attacker_makes_of_it(shop: Stage, device: Devi
     code, told = send(shop, device, "reboot")
     assert code == 0 and told["result"] == {"restart": True}
     reboot = attacker.heard(attacker.command)
-    report = device.witness.wait(mark, lambda claims: True, 40)
+    report = device.witness.wait(mark, lambda claims: True, 120)
     while report and report.counter[0] == first.counter[0]:
         mark += 1
-        report = device.witness.wait(mark, lambda claims: True, 40)
+        report = device.witness.wait(mark, lambda claims: True, 120)
     assert report and report.counter[0] == first.counter[0] + 1
     key = remote.derive(shop.product, device.id, "operator", "host")
     attacker.heard(attacker.reply)
@@ -107,7 +107,7 @@ def test_state_reboot_and_what_an_attacker_makes_of_it(shop: Stage, device: Devi
     assert [entry[2:4] for entry in denied] == [
         *(["counter", who], ["counter", who], ["signature", who], ["signature", "owner/host"])
     ]
-    later = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+    later = device.witness.wait(device.witness.mark(), lambda claims: True, 120)
     assert later and later.counter[0] == report.counter[0], "a replay restarted the device"
     assert "MemoryError" not in device.log.read_text()
 
@@ -121,7 +121,7 @@ def test_restarts_that_somebody_asks_for_are_no_sign_of_a_fault(shop: Stage, dev
     since = 0
     device.board.power_on()
     for boot in range(1, 7):
-        report = device.witness.wait(since, of_boot(boot), 40)
+        report = device.witness.wait(since, of_boot(boot), 120)
         assert report and report.claims["mode"] == "active", device.log.read_text()[-2000:]
         since = device.witness.mark()
         if boot < 6:
@@ -147,7 +147,7 @@ def test_flood_of_garbage_and_bogus_commands(shop: Stage, device: Device, attack
     assert send(shop, device, "state")[0] == 0
     good = attacker.heard(attacker.command)
     chance = random.Random(seed)
-    before = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+    before = device.witness.wait(device.witness.mark(), lambda claims: True, 120)
     assert before
     for _ in range(300):
         bent = bytearray(good)
@@ -157,7 +157,7 @@ def test_flood_of_garbage_and_bogus_commands(shop: Stage, device: Device, attack
         attacker.observer.publish(attacker.command, bytes(bent[: whole or chance.randrange(len(bent))]))
     code, told = send(shop, device, "sensor", "--timeout", "30")
     assert code == 0, told
-    after = device.witness.wait(device.witness.mark(), lambda claims: True, 20)
+    after = device.witness.wait(device.witness.mark(), lambda claims: True, 120)
     assert after and after.counter[0] == first.counter[0], "the device restarted"
     free = [report.claims["heap_free"] for report in (before, after)]
     assert free[0] - free[1] < 4096, free

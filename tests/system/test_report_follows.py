@@ -34,7 +34,7 @@ PAGE = 256  # bytes of a file that are found in the flash image in one piece
 
 def told(device: Device, since: int, wanted: Callable[[dict[str, Any]], Any], what: str) -> Report:
     """The first verified report after `since` that is as wanted."""
-    report = device.witness.wait(since, wanted, 40)
+    report = device.witness.wait(since, wanted, 120)
     last = device.witness.history[-1].claims if device.witness.history else None
     assert report, f"never: {what}; {last}"
     return report
@@ -146,7 +146,7 @@ def test_report_that_finds_no_memory_is_left_out_and_counted(shop: Stage, tmp_pa
             device.board.step(6)  # over the five seconds between two reports
             time.sleep(3)
             device.board.set_sensor(20.0)
-            found = device.witness.wait(device.witness.mark(), lambda claims: claims["sensor"]["value"] == 20, 40)
+            found = device.witness.wait(device.witness.mark(), lambda claims: claims["sensor"]["value"] == 20, 120)
             assert found, "reports come again"
             if found.claims["link"]["left_out"]:
                 break
@@ -170,14 +170,14 @@ def test_boots_and_their_causes_follow(device: Device) -> None:
     assert pid
     since = device.witness.mark()
     os.kill(pid, signal.SIGSTOP)
-    device.board.wait(lambda board: board.boots == 2, 40)
+    device.board.wait(lambda board: board.boots == 2, 120)
     second = told(device, since, lambda claims: claims["boots"] == 2, "the boot after the watchdog's").claims
     assert second["reset"] == "watchdog" and second["boot_seed"] != first["boot_seed"]
     assert second["uptime"] < later["uptime"] and second["counter"][0] == 2
     # It is switched off before it has shown that it works, so nobody knows whether it does.
     device.board.power_off()
     device.board.power_on()
-    device.board.wait_line("gatehouse: boot 3", 20)
+    device.board.wait_line("gatehouse: boot 3", 120)
     device.board.power_off()
     since = device.witness.mark()
     device.board.power_on()

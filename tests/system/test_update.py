@@ -200,7 +200,9 @@ def test_release_that_crashes_is_rolled_back_and_not_tried_again(shop: Stage, de
 def test_release_that_hangs_is_ended_by_the_watchdog(shop: Stage, device: Device) -> None:
     application = shop.source / "app.py"
     honest = application.read_text()
-    application.write_text("def run(boot):\n    while True:\n        pass\n")
+    application.write_text(
+        "import time\n\ndef run(boot):\n    time.sleep(3600)  # hangs, and leaves the processor to others\n"
+    )
     try:
         envelope = release(shop, "1.7.0")
     finally:

@@ -105,15 +105,17 @@ def test_what_finds_the_buffer_full_is_lost(bench):
         import micropython, sys, time
         micropython.kbd_intr(-1)
         print("ready")
-        time.sleep_ms(400)
+        time.sleep_ms(2000)
         got = b""
         while not got.endswith(b"!"):
             got += sys.stdin.buffer.read(1)
+            if len(got) == 260:
+                print("full")
         print("got", len(got))
         """)
     board.wait_line("ready", WAIT)
     board.type(b"x" * 1000)
-    time.sleep(0.5)
+    board.wait_line("full", WAIT)
     board.type(b"!")
     assert board.wait_line("got", WAIT) == "got 261"
 

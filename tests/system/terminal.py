@@ -47,6 +47,17 @@ class Terminal:
         start, self._at = self._at, self.shown.index(text, self._at) + len(text)
         return self.shown[start : self._at]
 
+    def answers(self, within: float = 120) -> None:
+        """Type what nobody who is not logged in may, until the console says so: it is there."""
+        deadline = time.monotonic() + within
+        hint = "log in first"
+        while hint not in self.rest()[self._at :]:
+            assert time.monotonic() < deadline, f"no answer: {self.shown[self._at :]!r}"
+            self.type("?")
+            select.select([self._file], [], [], 1)
+            time.sleep(0.1)  # a line comes in pieces
+        self.expect(hint)
+
     def rest(self) -> str:
         """All that has been shown, to the last byte that has come."""
         while True:

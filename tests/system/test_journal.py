@@ -129,7 +129,7 @@ def test_events_of_a_device_that_was_offline_arrive_each_once(shop: Stage, site:
     device.board.power_on()
     with Terminal(device) as terminal:
         terminal.expect("boot 1 active 1.0.0")
-        time.sleep(2)  # no broker, so no report that says that the application is there
+        terminal.answers()  # no broker, so no report that says that the application is there
         terminal.login("owner", label_password(device))
         change(terminal, label_password(device))
         for _ in range(EVENTS):

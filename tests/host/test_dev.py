@@ -304,6 +304,23 @@ def test_exception_without_a_word_is_one():
         command(board.port)
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (b"NameError: name 'pack' isn't defined", "isn't defined: it has been reset meanwhile"),
+        (b"ValueError: NameError: x", "says: ValueError: NameError: x; there is no device"),
+    ],
+)
+def test_board_that_forgot_what_it_was_told_has_been_reset(failure, told):
+    def story(board):
+        board.raw_repl()
+        board.say(b"OK\x04Traceback (most recent call last):\r\n" + failure + b"\r\n\x04>")
+        board.hear()
+
+    with Liar(story) as board, pytest.raises(GatehouseError, match=told):
+        command(board.port)
+
+
 def test_log_of_a_board_is_shown_in_lines_that_end():
     def story(board):
         board.hear(b"go")  # what comes before the port is open is lost

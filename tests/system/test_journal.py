@@ -19,7 +19,7 @@ from gatehouse_tools import journal, journal_live, reports, topics
 from gatehouse_tools.broker import Broker, free_port
 from gatehouse_tools.demo.stage import Stage
 
-from .conftest import Device
+from .conftest import ROOMY, Device
 from .terminal import Terminal, label_password
 from .test_console import change
 
@@ -95,10 +95,8 @@ class Site:
         self._files = (ca / "ca.pem", ca / "broker.pem", ca / "broker-key.pem")
         self._folder = folder
         self.broker: Broker | None = None
-        self.device = Device(
-            *(shop, folder, seed, "128wK", "--broker", f"localhost:{self.port}"),
-            terminal=True,
-        )
+        options = ("--broker", f"localhost:{self.port}")
+        self.device = Device(shop, folder, seed, ROOMY, *options, terminal=True)
 
     def start(self) -> None:
         """Start the broker, which remembers nothing."""

@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import sqlite3
@@ -724,16 +725,20 @@ def house(tmp_path_factory):
         yield root, authority, broker
 
 
-def collect(house, url, *options):
+def collect(house, url, *options, room=None):
+    """`room`: bytes that none of its files may exceed."""
     root, _, broker = house
     where = ["--product", str(root), "--broker", f"localhost:{broker.port}", "--database", url]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "gatehouse_tools", "collect", *where, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
     )
+    if room:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, room))
+    return process
 
 
 def connected(process):
@@ -816,6 +821,28 @@ def test_what_came_while_it_was_away_comes_later(house, tmp_path):
             out, _ = process.communicate(timeout=WAIT)
     assert json.loads(out)["reports"] == 30
     assert numbers(path) == [("gh-1", number) for number in range(1, 31)]
+
+
+@needs_mosquitto
+def test_disk_without_room_loses_nothing(house, tmp_path):
+    """What cannot be stored is not acknowledged: whoever has room gets it."""
+    _, authority, broker = house
+    path = tmp_path / "reports.db"
+    url = f"sqlite:///{path}"
+    with Client(broker, authority, "host", "publisher") as devices:
+        with collect(house, url, "--group", "full", "--json", room=200 * 1024) as process:
+            connected(process)
+            for number in range(1, 401):
+                devices._client.publish(REPORT, sealed(claims(number)), 1)
+            assert process.stderr.readline().rstrip().endswith("; trying again")
+            process.send_signal(signal.SIGTERM)
+            first = json.loads(process.communicate(timeout=WAIT)[0])
+        assert process.returncode == 0 and 0 < first["reports"] < 400
+        assert len(numbers(path)) == first["reports"]
+        with collect(house, url, "--group", "full", "--idle", "2", "--json") as process:
+            out, _ = process.communicate(timeout=WAIT)
+    assert json.loads(out)["reports"] == 400 - first["reports"]
+    assert numbers(path) == [("gh-1", number) for number in range(1, 401)]
 
 
 @needs_mosquitto

@@ -884,7 +884,12 @@ def test_two_share_the_load_and_nothing_is_lost_when_one_is_killed(house, tmp_pa
 def taken(inbox, count):
     """So many messages, which are not acknowledged."""
     found: list[Message] = []
-    soon(lambda: found.extend(inbox.take(0.1)) or len(found) >= count)
+
+    def all_came():
+        found.extend(inbox.take(0.1))
+        return len(found) >= count
+
+    soon(all_came)
     return found
 
 

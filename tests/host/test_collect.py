@@ -997,7 +997,7 @@ def test_what_was_left_out_comes_again(house, monkeypatch):
             for number in range(100):
                 client.publish(REPORT, b"%d" % number)
             end, found = time.monotonic() + 30, set()
-            time.sleep(1)  # all of it is there before the first is taken
+            soon(lambda: inbox._left_out)  # before the first is taken
             more = 100
             while not found >= set(range(100)) and time.monotonic() < end:
                 messages = inbox.take(0.1)

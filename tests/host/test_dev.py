@@ -305,15 +305,19 @@ def test_exception_without_a_word_is_one():
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("before", "failure", "told"),
     [
-        (b"NameError: name 'pack' isn't defined", "isn't defined: it has been reset meanwhile"),
-        (b"ValueError: NameError: x", "says: ValueError: NameError: x; there is no device"),
+        (1, b"NameError: name 'pack' isn't defined", r"isn't defined: it has been reset meanwhile .*; run it again$"),
+        (1, b"ValueError: NameError: x", r"says: ValueError: NameError: x$"),
+        (0, b"NameError: name 'pack' isn't defined", r"says: NameError: name 'pack' isn't defined; there is no device"),
     ],
 )
-def test_board_that_forgot_what_it_was_told_has_been_reset(failure, told):
+def test_board_that_forgot_what_it_was_told_has_been_reset(before, failure, told):
     def story(board):
         board.raw_repl()
+        for _ in range(before):
+            board.say(b"OK\x04\x04>")
+            board.hear(b"\x04")
         board.say(b"OK\x04Traceback (most recent call last):\r\n" + failure + b"\r\n\x04>")
         board.hear()
 

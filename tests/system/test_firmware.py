@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from .test_update import release
 
 SIZE = 1 << 20  # bytes of an image, as those of MicroPython are
 SECTOR = 4096
-
-
-@pytest.fixture
-def device(shop: Stage, tmp_path: Path, seed: int) -> Iterator[Device]:
-    """A new device with release 1.0.0, without power."""
-    made = Device(shop, tmp_path, seed)
-    yield made
-    made.close()
 
 
 def firmware(shop: Stage, version: str, *options: str, size: int = SIZE) -> Path:

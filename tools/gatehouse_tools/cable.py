@@ -52,6 +52,7 @@ class Cable:
             raise GatehouseError(told, "port") from None
         # mpremote alone reads as long as bytes come, and writes as long as nobody takes them.
         self._until = self._left = math.inf  # of the answer that is waited for
+        self._named = False  # whether it knows names that it was told
         self._read = self._transport.serial.read
         self._transport.serial.read = self._bounded
         self._transport.serial.write_timeout = WRITE_S
@@ -127,7 +128,7 @@ class Cable:
     def run(self, code: str, shown: Callable[[bytes], None] | None = None) -> str:
         """Run code and return what it printed. `shown` gets each byte of it instead, as it comes.
 
-        GatehouseError("state") with the exception that the board raised.
+        GatehouseError("state") with the exception that the board raised; "port" when it knows no name of before.
         """
         self._expect()
         try:
@@ -138,9 +139,11 @@ class Cable:
         if failed:
             lines = failed.decode(errors="replace").strip().splitlines() or ["an exception without a name"]
             told = f"the board at {self.port} says: {textwrap.shorten(lines[-1], 200)}"
-            if lines[-1].startswith("NameError: "):  # what it was told before is gone: the names are all ours
+            if self._named and lines[-1].startswith("NameError: "):  # the names are ours, so they are gone
                 told += ": it has been reset meanwhile (who else has the port open?); run it again"
+                raise GatehouseError(told, "port")
             raise GatehouseError(told, "state")
+        self._named = True
         return bytes(told).decode(errors="replace")
 
     def put(self, name: str, offset: int, data: bytes, after: str = "") -> None:
